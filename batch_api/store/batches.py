@@ -1,0 +1,258 @@
+"""Statements on `batches`. A move names the status it leaves; no row means the race was lost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from batch_api.lifecycle import FINAL_STATUSES, BatchStatus
+from batch_api.store.pages import Page, page_after
+from batch_api.store.tables import BatchRow
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, added up over requests."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a group of answers adds to its batch."""
+
+    completed: int
+    failed: int
+    usage: Usage
+    model: str | None = None
+
+
+def add(
+    session: AsyncSession,
+    *,
+    id: str,
+    endpoint: str,
+    completion_window: str,
+    input_file_id: str,
+    output_file_id: str,
+    error_file_id: str,
+    created_at: int,
+    expires_at: int | None,
+    metadata: dict[str, str] | None = None,
+    output_expires_after_seconds: int | None = None,
+) -> BatchRow:
+    row = BatchRow(
+        id=id,
+        endpoint=endpoint,
+        completion_window=completion_window,
+        status=BatchStatus.VALIDATING,
+        input_file_id=input_file_id,
+        output_file_id=output_file_id,
+        error_file_id=error_file_id,
+        created_at=created_at,
+        expires_at=expires_at,
+        labels=metadata,
+        output_expires_after_seconds=output_expires_after_seconds,
+    )
+    session.add(row)
+    return row
+
+
+async def get(session: AsyncSession, id: str) -> BatchRow | None:
+    row: BatchRow | None = await session.scalar(select(BatchRow).where(BatchRow.id == id))
+    return row
+
+
+async def page(session: AsyncSession, *, after: str | None, limit: int) -> Page[BatchRow]:
+    """Newest first. Raises UnknownCursor if no batch has the id `after`."""
+    return await page_after(
+        session, select(BatchRow), BatchRow, after=after, limit=limit, order="desc"
+    )
+
+
+async def open_ones(session: AsyncSession, *statuses: BatchStatus) -> Sequence[BatchRow]:
+    """Oldest first."""
+    rows = (
+        select(BatchRow)
+        .where(BatchRow.trimmed_at.is_(None), BatchRow.status.in_(statuses))
+        .order_by(BatchRow.number)
+    )
+    return (await session.scalars(rows)).all()
+
+
+async def to_validate(session: AsyncSession) -> BatchRow | None:
+    """The oldest batch whose lines are not all read yet, be it already being cancelled."""
+    row: BatchRow | None = await session.scalar(
+        select(BatchRow)
+        .where(
+            BatchRow.trimmed_at.is_(None),
+            BatchRow.status.in_([BatchStatus.VALIDATING, BatchStatus.CANCELLING]),
+            BatchRow.total.is_(None),
+        )
+        .order_by(BatchRow.number)
+        .limit(1)
+    )
+    return row
+
+
+async def start(session: AsyncSession, number: int, *, now: float) -> bool:
+    return await _move(
+        session,
+        number,
+        BatchStatus.VALIDATING,
+        BatchStatus.IN_PROGRESS,
+        in_progress_at=int(now),
+    )
+
+
+async def set_total(session: AsyncSession, number: int, total: int) -> None:
+    await session.execute(update(BatchRow).where(BatchRow.number == number).values(total=total))
+
+
+async def fail(session: AsyncSession, number: int, *, errors: list[Any], now: float) -> bool:
+    """The input is not valid; no request was run."""
+    return await _move(
+        session,
+        number,
+        BatchStatus.VALIDATING,
+        BatchStatus.FAILED,
+        failed_at=int(now),
+        trimmed_at=int(now),
+        errors=errors,
+    )
+
+
+async def abandon(session: AsyncSession, number: int, *, errors: list[Any], now: float) -> bool:
+    """Cancelled while validating, and the input is not valid: there is nothing to publish."""
+    return await _move(
+        session,
+        number,
+        BatchStatus.CANCELLING,
+        BatchStatus.CANCELLED,
+        cancelled_at=int(now),
+        trimmed_at=int(now),
+        errors=errors,
+        total=0,
+    )
+
+
+async def cancel(session: AsyncSession, id: str, *, now: float) -> bool:
+    cancelled = await session.scalar(
+        update(BatchRow)
+        .where(
+            BatchRow.id == id,
+            BatchRow.status.in_([s for s in BatchStatus if s.can_become(BatchStatus.CANCELLING)]),
+        )
+        .values(status=BatchStatus.CANCELLING, cancelling_at=int(now))
+        .returning(BatchRow.number)
+    )
+    return cancelled is not None
+
+
+async def tally(session: AsyncSession, number: int, tally: Tally) -> None:
+    """Add to the counts; the batch's model is the first that answered."""
+    usage = tally.usage
+    await session.execute(
+        update(BatchRow)
+        .where(BatchRow.number == number)
+        .values(
+            completed=BatchRow.completed + tally.completed,
+            failed=BatchRow.failed + tally.failed,
+            input_tokens=BatchRow.input_tokens + usage.input_tokens,
+            cached_tokens=BatchRow.cached_tokens + usage.cached_tokens,
+            output_tokens=BatchRow.output_tokens + usage.output_tokens,
+            reasoning_tokens=BatchRow.reasoning_tokens + usage.reasoning_tokens,
+            model=func.coalesce(BatchRow.model, tally.model),
+        )
+    )
+
+
+async def finalize_if_done(session: AsyncSession, number: int, *, now: float) -> bool:
+    return await _move(
+        session,
+        number,
+        BatchStatus.IN_PROGRESS,
+        BatchStatus.FINALIZING,
+        BatchRow.completed + BatchRow.failed == BatchRow.total,
+        finalizing_at=int(now),
+    )
+
+
+async def due(session: AsyncSession, *, now: float) -> Sequence[BatchRow]:
+    """In progress, and past the deadline."""
+    rows = await open_ones(session, BatchStatus.IN_PROGRESS)
+    return [row for row in rows if row.expires_at is not None and row.expires_at <= now]
+
+
+async def cut_off(session: AsyncSession, number: int, *, now: float) -> bool:
+    """The deadline has come: finalize with what there is."""
+    return await _move(
+        session,
+        number,
+        BatchStatus.IN_PROGRESS,
+        BatchStatus.FINALIZING,
+        finalizing_at=int(now),
+    )
+
+
+async def mark_finalizing(session: AsyncSession, number: int, *, now: float) -> None:
+    """The files of a cancelled batch begin to be written."""
+    await session.execute(
+        update(BatchRow)
+        .where(BatchRow.number == number, BatchRow.finalizing_at.is_(None))
+        .values(finalizing_at=int(now))
+    )
+
+
+async def finish(
+    session: AsyncSession, number: int, left: BatchStatus, final: BatchStatus, *, now: float
+) -> bool:
+    return await _move(session, number, left, final, **{f"{final}_at": int(now)})
+
+
+async def untrimmed(session: AsyncSession) -> int | None:
+    """The oldest final batch whose answers still lie in the database."""
+    number: int | None = await session.scalar(
+        select(BatchRow.number)
+        .where(BatchRow.trimmed_at.is_(None), BatchRow.status.in_(FINAL_STATUSES))
+        .order_by(BatchRow.number)
+        .limit(1)
+    )
+    return number
+
+
+async def mark_trimmed(session: AsyncSession, number: int, *, now: float) -> None:
+    await session.execute(
+        update(BatchRow).where(BatchRow.number == number).values(trimmed_at=int(now))
+    )
+
+
+async def _move(
+    session: AsyncSession,
+    number: int,
+    left: BatchStatus,
+    new: BatchStatus,
+    *conditions: Any,
+    **values: Any,
+) -> bool:
+    assert left.can_become(new)
+    moved = await session.scalar(
+        update(BatchRow)
+        .where(BatchRow.number == number, BatchRow.status == left, *conditions)
+        .values(status=new, **values)
+        .returning(BatchRow.number)
+    )
+    return moved is not None

@@ -1,0 +1,83 @@
+"""Statements on `files`."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, delete, or_, select, union
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from batch_api.lifecycle import FINAL_STATUSES
+from batch_api.store.pages import Order, Page, page_after
+from batch_api.store.tables import BatchRow, FileRow
+
+
+def add(
+    session: AsyncSession,
+    *,
+    id: str,
+    filename: str,
+    purpose: str,
+    bytes: int,
+    sha256: str,
+    created_at: int,
+    expires_at: int | None,
+) -> FileRow:
+    row = FileRow(
+        id=id,
+        filename=filename,
+        purpose=purpose,
+        bytes=bytes,
+        sha256=sha256,
+        created_at=created_at,
+        expires_at=expires_at,
+    )
+    session.add(row)
+    return row
+
+
+async def get(session: AsyncSession, id: str, *, now: float) -> FileRow | None:
+    """An expired file is not found."""
+    row: FileRow | None = await session.scalar(select(FileRow).where(FileRow.id == id, _alive(now)))
+    return row
+
+
+async def page(
+    session: AsyncSession,
+    *,
+    after: str | None,
+    limit: int,
+    order: Order,
+    purpose: str | None,
+    now: float,
+) -> Page[FileRow]:
+    """Raises UnknownCursor if no file has the id `after`."""
+    rows = select(FileRow).where(_alive(now))
+    if purpose is not None:
+        rows = rows.where(FileRow.purpose == purpose)
+    return await page_after(session, rows, FileRow, after=after, limit=limit, order=order)
+
+
+async def remove(session: AsyncSession, id: str) -> bool:
+    removed = await session.scalar(delete(FileRow).where(FileRow.id == id).returning(FileRow.id))
+    return removed is not None
+
+
+async def expired(session: AsyncSession, *, now: float) -> Sequence[str]:
+    return (await session.scalars(select(FileRow.id).where(FileRow.expires_at <= int(now)))).all()
+
+
+async def is_held(session: AsyncSession, id: str) -> bool:
+    """Whether an unfinished batch still reads the file's bytes as its input."""
+    batch = select(BatchRow.number).where(
+        BatchRow.input_file_id == id, BatchRow.status.not_in(FINAL_STATUSES)
+    )
+    return await session.scalar(batch.limit(1)) is not None
+
+
+async def known_blobs(session: AsyncSession) -> Sequence[str]:
+    """Ids whose bytes are needed: of every file, and of every unfinished batch's input."""
+    held = select(BatchRow.input_file_id).where(BatchRow.status.not_in(FINAL_STATUSES))
+    return (await session.scalars(union(select(FileRow.id), held))).all()
+
+
+def _alive(now: float) -> ColumnElement[bool]:
+    return or_(FileRow.expires_at.is_(None), FileRow.expires_at > int(now))

@@ -1,0 +1,285 @@
+"""Statements on `requests` and their `answers`. Hot: Core statements, many rows at a time."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, delete, exists, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from batch_api.lifecycle import RequestState
+from batch_api.store.tables import AnswerRow, RequestRow
+
+_COLUMNS_OF_A_LEASE = (
+    RequestRow.id,
+    RequestRow.batch_number,
+    RequestRow.line,
+    RequestRow.custom_id,
+    RequestRow.attempt,
+    RequestRow.failures,
+    RequestRow.body_offset,
+    RequestRow.body_length,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One valid line of an input file, and where its body lies (bytes)."""
+
+    line: int
+    custom_id: str
+    body_offset: int
+    body_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on a request; `attempt` fences it."""
+
+    id: int
+    batch_number: int
+    line: int
+    custom_id: str
+    attempt: int
+    failures: int
+    body_offset: int
+    body_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a leased request ended: `state` is completed or failed, `line` goes into its file."""
+
+    lease: Lease
+    state: RequestState
+    line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One input line at the end of its batch; `answer` is missing if it was never answered."""
+
+    line: int
+    custom_id: str
+    state: RequestState
+    answer: bytes | None
+
+
+async def add(session: AsyncSession, batch_number: int, places: Iterable[Place]) -> None:
+    """In the order of dispatch."""
+    await session.execute(
+        insert(RequestRow),
+        [
+            {
+                "batch_number": batch_number,
+                "line": place.line,
+                "custom_id": place.custom_id,
+                "body_offset": place.body_offset,
+                "body_length": place.body_length,
+                "state": RequestState.PENDING,
+            }
+            for place in places
+        ],
+    )
+
+
+async def remove(session: AsyncSession, batch_number: int) -> None:
+    """Forget a batch's lines, to validate it anew or because it failed."""
+    await session.execute(delete(RequestRow).where(RequestRow.batch_number == batch_number))
+
+
+async def lease(
+    session: AsyncSession, batch_number: int, *, limit: int, now: float, until: float
+) -> list[Lease]:
+    """Up to `limit` requests that may run now, in the order of dispatch. Monotonic moments."""
+    free = (
+        select(RequestRow.id)
+        .where(
+            RequestRow.batch_number == batch_number,
+            RequestRow.state == RequestState.PENDING,
+            RequestRow.not_before <= now,
+        )
+        .order_by(RequestRow.id)
+        .limit(limit)
+    )
+    leased = await session.execute(
+        update(RequestRow)
+        .where(RequestRow.id.in_(free))
+        .values(state=RequestState.LEASED, leased_until=until, attempt=RequestRow.attempt + 1)
+        .returning(*_COLUMNS_OF_A_LEASE)
+        .execution_options(synchronize_session=False)
+    )
+    return sorted((Lease(**row) for row in leased.mappings()), key=lambda lease: lease.id)
+
+
+async def next_retry_at(session: AsyncSession, batch_numbers: Sequence[int]) -> float | None:
+    """When the first of the waiting requests may run; None if none waits."""
+    moment: float | None = await session.scalar(
+        select(func.min(RequestRow.not_before)).where(
+            RequestRow.batch_number.in_(batch_numbers), RequestRow.state == RequestState.PENDING
+        )
+    )
+    return moment
+
+
+async def settle(session: AsyncSession, settlements: Sequence[Settlement]) -> list[Settlement]:
+    """Record how requests ended; return the ones that counted.
+
+    An answer whose lease has gone to somebody else meanwhile is dropped.
+    """
+    attempts = await _attempts(session, [settlement.lease.id for settlement in settlements])
+    counted = [s for s in settlements if attempts.get(s.lease.id) == s.lease.attempt]
+    if counted:
+        await _end(session, counted)
+        await session.execute(
+            insert(AnswerRow), [{"request_id": s.lease.id, "line": s.line} for s in counted]
+        )
+    return counted
+
+
+async def renew(session: AsyncSession, ids: Sequence[int], *, until: float) -> None:
+    """Prolong leases that this process holds: one process writes, so the ids are enough."""
+    await session.execute(
+        update(RequestRow)
+        .where(RequestRow.id.in_(ids), RequestRow.state == RequestState.LEASED)
+        .values(leased_until=until)
+    )
+
+
+async def release(session: AsyncSession, held: Lease, *, failures: int, not_before: float) -> bool:
+    """Give a lease back, to be tried again from `not_before` on."""
+    released = await session.scalar(
+        update(RequestRow)
+        .where(
+            RequestRow.id == held.id,
+            RequestRow.attempt == held.attempt,
+            RequestRow.state == RequestState.LEASED,
+        )
+        .values(
+            state=RequestState.PENDING,
+            leased_until=None,
+            failures=failures,
+            not_before=not_before,
+        )
+        .returning(RequestRow.id)
+    )
+    return released is not None
+
+
+async def reclaim(session: AsyncSession, *, now: float) -> int:
+    """Take back the leases that ran out."""
+    return await _change(
+        session,
+        RequestRow.state == RequestState.LEASED,
+        RequestRow.leased_until <= now,
+        state=RequestState.PENDING,
+        leased_until=None,
+    )
+
+
+async def recover(session: AsyncSession) -> int:
+    """At start: whoever held a lease is dead, and its clock is gone with it."""
+    await _change(
+        session,
+        RequestRow.state == RequestState.PENDING,
+        RequestRow.not_before > 0,
+        not_before=0.0,
+    )
+    return await _change(
+        session,
+        RequestRow.state == RequestState.LEASED,
+        state=RequestState.PENDING,
+        leased_until=None,
+        not_before=0.0,
+    )
+
+
+async def end_unrun(
+    session: AsyncSession, batch_number: int, state: RequestState, *, leased_too: bool
+) -> int:
+    """Cancel or expire what has not been answered."""
+    ended = [RequestState.PENDING] + [RequestState.LEASED] * leased_too
+    return await _change(
+        session,
+        RequestRow.batch_number == batch_number,
+        RequestRow.state.in_(ended),
+        state=state,
+        leased_until=None,
+    )
+
+
+async def is_any_leased(session: AsyncSession, batch_number: int) -> bool:
+    leased = exists().where(
+        RequestRow.batch_number == batch_number, RequestRow.state == RequestState.LEASED
+    )
+    return bool(await session.scalar(select(leased)))
+
+
+async def is_any_expired(session: AsyncSession, batch_number: int) -> bool:
+    expired = exists().where(
+        RequestRow.batch_number == batch_number, RequestRow.state == RequestState.EXPIRED
+    )
+    return bool(await session.scalar(select(expired)))
+
+
+async def outcomes(
+    session: AsyncSession, batch_number: int, *, after_line: int, limit: int
+) -> list[Outcome]:
+    """A page in input order."""
+    rows = await session.execute(
+        select(RequestRow.line, RequestRow.custom_id, RequestRow.state, AnswerRow.line)
+        .outerjoin(AnswerRow, AnswerRow.request_id == RequestRow.id)
+        .where(RequestRow.batch_number == batch_number, RequestRow.line > after_line)
+        .order_by(RequestRow.line)
+        .limit(limit)
+    )
+    return [
+        Outcome(line, custom_id, RequestState(state), answer)
+        for line, custom_id, state, answer in rows
+    ]
+
+
+async def trim(session: AsyncSession, batch_number: int, *, limit: int) -> int:
+    """Drop up to `limit` answers of a batch whose files are written; return how many."""
+    some = (
+        select(AnswerRow.request_id)
+        .join(RequestRow, RequestRow.id == AnswerRow.request_id)
+        .where(RequestRow.batch_number == batch_number)
+        .limit(limit)
+    )
+    trimmed = await session.scalars(
+        delete(AnswerRow).where(AnswerRow.request_id.in_(some)).returning(AnswerRow.request_id)
+    )
+    return len(trimmed.all())
+
+
+async def _attempts(session: AsyncSession, ids: Sequence[int]) -> Mapping[int, int]:
+    rows = await session.execute(
+        select(RequestRow.id, RequestRow.attempt).where(
+            RequestRow.id.in_(ids), RequestRow.state == RequestState.LEASED
+        )
+    )
+    return dict(rows.tuples().all())
+
+
+async def _end(session: AsyncSession, settlements: Sequence[Settlement]) -> None:
+    ended = (
+        update(RequestRow)
+        .where(RequestRow.id == bindparam("request_id"))
+        .values(state=bindparam("final_state"), leased_until=None)
+    )
+    connection = await session.connection()
+    await connection.execute(
+        ended,
+        [{"request_id": s.lease.id, "final_state": s.state} for s in settlements],
+    )
+
+
+async def _change(session: AsyncSession, *conditions: Any, **values: Any) -> int:
+    result = await session.execute(
+        update(RequestRow)
+        .where(*conditions)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+    return result.rowcount  # type: ignore[attr-defined, no-any-return]

@@ -1,0 +1,71 @@
+"""Brings a database to the newest migration, with a copy kept, and refuses one from the future."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import create_engine
+
+_PACKAGE = Path(__file__).parents[1]
+# In a wheel the migrations lie in the package, in a checkout beside it.
+_MIGRATIONS = next(
+    folder
+    for folder in (_PACKAGE / "migrations", _PACKAGE.parent / "migrations")
+    if folder.is_dir()
+)
+
+
+class DatabaseFromTheFuture(Exception):
+    """One sentence for the operator."""
+
+
+def upgrade(path: Path) -> None:
+    """Raises DatabaseFromTheFuture if a newer batch-api wrote this database."""
+    config = alembic_config(path)
+    scripts = ScriptDirectory.from_config(config)
+    present = _revision(path)
+    if present == scripts.get_current_head():
+        return
+    if present is not None:
+        _refuse_unknown(scripts, present, path)
+        _copy(path, path.with_name(f"{path.name}.before-{scripts.get_current_head()}"))
+    command.upgrade(config, "head")
+
+
+def alembic_config(path: Path) -> Config:
+    config = Config(attributes={"url": f"sqlite:///{path}"})
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _revision(path: Path) -> str | None:
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        revision = MigrationContext.configure(connection).get_current_revision()
+    engine.dispose()
+    return revision
+
+
+def _refuse_unknown(scripts: ScriptDirectory, revision: str, path: Path) -> None:
+    try:
+        scripts.get_revision(revision)
+    except CommandError as error:
+        raise DatabaseFromTheFuture(
+            f"The database {path} was written by a newer batch-api (its schema is {revision}); "
+            "install that version, or restore an older copy."
+        ) from error
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """A consistent copy, the WAL's content included."""
+    unfinished = copy.with_suffix(".unfinished")
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(unfinished)) as target:
+        source.backup(target)
+    shutil.move(unfinished, copy)

@@ -1,0 +1,173 @@
+"""The tables, and the lifecycle restated as constraints. No statements here."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from batch_api.lifecycle import FINAL_STATUSES, BatchStatus, RequestState
+
+# SQLite numbers rows by itself only in a column of exactly this type.
+_Number = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _one_of(column: str, words: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join(repr(str(word)) for word in words)})"
+
+
+def _finals_have_their_moment() -> str:
+    return " AND ".join(
+        f"(status != '{status}' OR {status}_at IS NOT NULL)" for status in sorted(FINAL_STATUSES)
+    )
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {int: BigInteger, dict[str, Any]: JSON}  # noqa: RUF012 read by SQLAlchemy
+
+
+class FileRow(Table):
+    """An uploaded or written file; its bytes lie in the blob of the same id."""
+
+    __tablename__ = "files"
+
+    number: Mapped[int] = mapped_column(_Number, primary_key=True)
+    """Grows with every file: the order of lists."""
+    id: Mapped[str] = mapped_column(unique=True)
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    bytes: Mapped[int]
+    sha256: Mapped[str]
+    created_at: Mapped[int]
+    expires_at: Mapped[int | None]
+
+    __table_args__ = (Index(None, "purpose", "number"),)
+
+
+class BatchRow(Table):
+    __tablename__ = "batches"
+
+    number: Mapped[int] = mapped_column(_Number, primary_key=True)
+    """Grows with every batch: the order of lists, and of work."""
+    id: Mapped[str] = mapped_column(unique=True)
+    endpoint: Mapped[str]
+    completion_window: Mapped[str]
+    model: Mapped[str | None]
+    status: Mapped[str]
+    input_file_id: Mapped[str] = mapped_column(index=True)
+    output_file_id: Mapped[str] = mapped_column(unique=True)
+    """Chosen at creation, so that finalizing twice writes the same file."""
+    error_file_id: Mapped[str] = mapped_column(unique=True)
+    output_expires_after_seconds: Mapped[int | None]
+    # `metadata` is taken by SQLAlchemy.
+    labels: Mapped[dict[str, Any] | None] = mapped_column("metadata", JSON(none_as_null=True))
+    errors: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+
+    created_at: Mapped[int]
+    expires_at: Mapped[int | None]
+    in_progress_at: Mapped[int | None]
+    finalizing_at: Mapped[int | None]
+    completed_at: Mapped[int | None]
+    failed_at: Mapped[int | None]
+    expired_at: Mapped[int | None]
+    cancelling_at: Mapped[int | None]
+    cancelled_at: Mapped[int | None]
+    trimmed_at: Mapped[int | None]
+    """When the final batch's answers were dropped from the database; the files have them."""
+
+    total: Mapped[int | None]
+    """Lines of the input; null until all of them are validated."""
+    completed: Mapped[int] = mapped_column(default=0)
+    failed: Mapped[int] = mapped_column(default=0)
+    input_tokens: Mapped[int] = mapped_column(default=0)
+    cached_tokens: Mapped[int] = mapped_column(default=0)
+    output_tokens: Mapped[int] = mapped_column(default=0)
+    reasoning_tokens: Mapped[int] = mapped_column(default=0)
+
+    __table_args__ = (
+        Index(
+            "ix_batches_open",
+            "status",
+            "number",
+            sqlite_where=text("trimmed_at IS NULL"),
+            postgresql_where=text("trimmed_at IS NULL"),
+        ),
+        CheckConstraint(_one_of("status", BatchStatus), name="status"),
+        CheckConstraint(_finals_have_their_moment(), name="final_moment"),
+        CheckConstraint("completed >= 0 AND failed >= 0", name="counts_positive"),
+        CheckConstraint("completed + failed <= coalesce(total, 0)", name="counts"),
+    )
+
+
+class RequestRow(Table):
+    """One line of a batch's input. Its body stays in the file; here stands where."""
+
+    __tablename__ = "requests"
+
+    id: Mapped[int] = mapped_column(_Number, primary_key=True)
+    """Grows in the order of dispatch, which need not be the order of lines."""
+    batch_number: Mapped[int] = mapped_column(ForeignKey("batches.number"))
+    line: Mapped[int]
+    """Counted from 1, blank lines too."""
+    custom_id: Mapped[str]
+    body_offset: Mapped[int]
+    body_length: Mapped[int]
+    state: Mapped[str]
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Counts leases: the fencing token."""
+    failures: Mapped[int] = mapped_column(default=0)
+    """Attempts that failed for the request's own sake, not for want of an upstream."""
+    leased_until: Mapped[float | None]
+    not_before: Mapped[float] = mapped_column(default=0.0)
+    """Monotonic seconds, as `leased_until`; a new process sets both back."""
+
+    __table_args__ = (
+        UniqueConstraint("batch_number", "line"),
+        Index(
+            "ix_requests_pending",
+            "batch_number",
+            "id",
+            sqlite_where=text("state = 'pending'"),
+            postgresql_where=text("state = 'pending'"),
+        ),
+        Index(
+            "ix_requests_leased",
+            "batch_number",
+            "leased_until",
+            sqlite_where=text("state = 'leased'"),
+            postgresql_where=text("state = 'leased'"),
+        ),
+        CheckConstraint(_one_of("state", RequestState), name="state"),
+        CheckConstraint("(state = 'leased') = (leased_until IS NOT NULL)", name="lease"),
+    )
+
+
+class AnswerRow(Table):
+    """A whole line of the output or error file, kept until the files are written."""
+
+    __tablename__ = "answers"
+
+    request_id: Mapped[int] = mapped_column(
+        ForeignKey("requests.id"), primary_key=True, autoincrement=False
+    )
+    line: Mapped[bytes] = mapped_column(LargeBinary)
