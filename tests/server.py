@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
+import psutil
 from openai import OpenAI
 
 from tests.standin import Fault, Stats
@@ -166,6 +167,11 @@ class Server(Program):
                 f"BATCH_API_{name.upper()}": str(value) for name, value in (settings or {}).items()
             },
         )
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system
 
     def client(self, *, max_retries: int = 2) -> OpenAI:
         """A context of its own: close it."""
