@@ -1,6 +1,10 @@
-"""Every error that a client can see, in OpenAI's shape."""
+"""Every error that a client can see, in OpenAI's shape; and the one that an operator sees."""
 
 from typing import Any
+
+
+class Unusable(Exception):
+    """A command can't run as it was called: one sentence for the operator, and exit code 2."""
 
 
 class APIError(Exception):

@@ -1,26 +1,31 @@
 """The HTTP client for upstreams: base URLs that speak OpenAI. Chat and batches share it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import msgspec
 
-PRIORITY_HEADER = "x-batch-api-priority"
-"""`batch` or `interactive` (the default): our workers run interactive requests first."""
+from batch_api.schemas.priority import PRIORITY_HEADER
 
 _CONNECT_SECONDS = 5
 _IDLE_SECONDS = 30
+_REST_SECONDS = 1
 
 
-class UpstreamUnreachable(Exception):
+class UpstreamUnusable(Exception):
+    """An upstream gave no whole answer."""
+
+
+class UpstreamUnreachable(UpstreamUnusable):
     """No connection could be made: nothing was sent."""
 
 
-class UpstreamBroke(Exception):
+class UpstreamBroke(UpstreamUnusable):
     """The connection broke, or the time was over, after the request had been sent."""
 
 
@@ -38,30 +43,31 @@ class _Models(msgspec.Struct):
 
     data: list[dict[str, Any]]
 
-    @classmethod
-    def data_of(cls, body: bytes) -> list[dict[str, Any]]:
-        return msgspec.json.decode(body, type=cls).data
+
+_decode_models = msgspec.json.Decoder(_Models).decode
 
 
 class Upstream:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         self.in_flight = 0
+        self.rests_until = 0.0
+        """Monotonic: not asked before this, for it could not be reached."""
 
 
 class Upstreams:
-    """Sends each request to the upstream with the fewest in flight."""
+    """Sends each request to the least busy upstream of those that can be reached."""
 
     def __init__(self, urls: Sequence[str], *, timeout_seconds: float) -> None:
         assert urls, "an upstream is needed"
         self._upstreams = [Upstream(url) for url in urls]
+        self._timeout_seconds = timeout_seconds
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS),
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=_CONNECT_SECONDS, sock_read=timeout_seconds
             ),
         )
-        self._timeout_seconds = timeout_seconds
 
     async def close(self) -> None:
         await self._session.close()
@@ -70,12 +76,22 @@ class Upstreams:
     async def open(
         self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] = {}
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer of the least busy upstream, its body yet to be read.
+        """The answer, its body yet to be read.
 
-        Raises UpstreamUnreachable and UpstreamBroke, the latter also while the body is read.
+        Raises UpstreamUnreachable if no upstream can be reached, and UpstreamBroke, the latter
+        also while the body is read.
         """
-        upstream = min(self._upstreams, key=lambda upstream: upstream.in_flight)
-        async with self._open(upstream, method, path, body=body, headers=headers) as response:
+        *others, last = self._by_load()
+        for upstream in others:
+            try:
+                response = await self._reach(upstream, method, path, body, headers)
+                break
+            except UpstreamUnreachable:
+                continue
+        else:
+            upstream = last
+            response = await self._reach(upstream, method, path, body, headers)
+        async with self._in_use(upstream, response):
             yield response
 
     async def send(self, path: str, body: bytes, *, priority: str, request_id: str) -> Reply:
@@ -104,37 +120,55 @@ class Upstreams:
         return list({model["id"]: model for models in answers for model in models}.values())
 
     async def _models_of(self, upstream: Upstream) -> list[dict[str, Any]]:
-        async with self._open(upstream, "GET", "/v1/models") as response:
+        response = await self._reach(upstream, "GET", "/v1/models", b"", {})
+        async with self._in_use(upstream, response):
             try:
-                return _Models.data_of(await response.read())
+                return _decode_models(await response.read()).data
             except msgspec.DecodeError as error:
                 raise UpstreamBroke(f"{upstream.url} lists no models") from error
 
-    @asynccontextmanager
-    async def _open(
-        self,
-        upstream: Upstream,
-        method: str,
-        path: str,
-        *,
-        body: bytes = b"",
-        headers: Mapping[str, str] = {},
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    def _by_load(self) -> list[Upstream]:
+        now = time.monotonic()
+        return sorted(self._upstreams, key=lambda it: (it.rests_until > now, it.in_flight))
+
+    async def _reach(
+        self, upstream: Upstream, method: str, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Counts as in flight until `_in_use` ends."""
         upstream.in_flight += 1
         try:
-            async with self._session.request(
-                method,
-                upstream.url + path,
-                data=body or None,
-                headers={"content-type": "application/json", **headers},
-                allow_redirects=False,
-            ) as response:
-                yield response
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise UpstreamUnreachable(f"{upstream.url} can't be reached") from error
-        except aiohttp.SocketTimeoutError as error:
-            raise UpstreamBroke(f"{upstream.url} went silent") from error
-        except aiohttp.ClientError as error:
-            raise UpstreamBroke(f"{upstream.url} broke off: {error!r}") from error
+            with _errors_as_ours(upstream):
+                return await self._session.request(
+                    method,
+                    upstream.url + path,
+                    data=body or None,
+                    headers={"content-type": "application/json", **headers},
+                    allow_redirects=False,
+                )
+        except BaseException:
+            upstream.in_flight -= 1
+            raise
+
+    @asynccontextmanager
+    async def _in_use(
+        self, upstream: Upstream, response: aiohttp.ClientResponse
+    ) -> AsyncIterator[None]:
+        try:
+            with _errors_as_ours(upstream):
+                async with response:
+                    yield
         finally:
             upstream.in_flight -= 1
+
+
+@contextmanager
+def _errors_as_ours(upstream: Upstream) -> Iterator[None]:
+    try:
+        yield
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        upstream.rests_until = time.monotonic() + _REST_SECONDS
+        raise UpstreamUnreachable(f"{upstream.url} can't be reached") from error
+    except aiohttp.SocketTimeoutError as error:
+        raise UpstreamBroke(f"{upstream.url} went silent") from error
+    except aiohttp.ClientError as error:
+        raise UpstreamBroke(f"{upstream.url} broke off: {error!r}") from error

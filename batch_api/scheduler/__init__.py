@@ -1,0 +1,1 @@
+"""Moves batches from upload to output: intake, dispatcher, finalizer, janitor."""

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from batch_api.errors import Unusable
 from batch_api.store.schema import upgrade
 
 _READERS = 4
@@ -30,8 +31,8 @@ _WRITER = {
 _READER = {"query_only": "ON", "wal_autocheckpoint": 0}
 
 
-class DataFolderUnusable(Exception):
-    """One sentence for the operator."""
+class DataFolderUnusable(Unusable):
+    pass
 
 
 class Database:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import bindparam, delete, exists, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import RequestState
@@ -112,16 +112,6 @@ async def lease(
     return sorted((Lease(**row) for row in leased.mappings()), key=lambda lease: lease.id)
 
 
-async def next_retry_at(session: AsyncSession, batch_numbers: Sequence[int]) -> float | None:
-    """When the first of the waiting requests may run; None if none waits."""
-    moment: float | None = await session.scalar(
-        select(func.min(RequestRow.not_before)).where(
-            RequestRow.batch_number.in_(batch_numbers), RequestRow.state == RequestState.PENDING
-        )
-    )
-    return moment
-
-
 async def settle(session: AsyncSession, settlements: Sequence[Settlement]) -> list[Settlement]:
     """Record how requests ended; return the ones that counted.
 
@@ -206,6 +196,13 @@ async def end_unrun(
         state=state,
         leased_until=None,
     )
+
+
+async def is_any_overdue(session: AsyncSession, *, now: float) -> bool:
+    overdue = exists().where(
+        RequestRow.state == RequestState.LEASED, RequestRow.leased_until <= now
+    )
+    return bool(await session.scalar(select(overdue)))
 
 
 async def is_any_leased(session: AsyncSession, batch_number: int) -> bool:

@@ -12,6 +12,8 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import create_engine
 
+from batch_api.errors import Unusable
+
 _PACKAGE = Path(__file__).parents[1]
 # In a wheel the migrations lie in the package, in a checkout beside it.
 _MIGRATIONS = next(
@@ -21,8 +23,8 @@ _MIGRATIONS = next(
 )
 
 
-class DatabaseFromTheFuture(Exception):
-    """One sentence for the operator."""
+class DatabaseFromTheFuture(Unusable):
+    """A newer batch-api wrote it."""
 
 
 def upgrade(path: Path) -> None:

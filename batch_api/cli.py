@@ -1,0 +1,163 @@
+"""The commands and their options. Imports lazily: only a worker needs torch."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from batch_api import logs
+from batch_api.errors import Unusable
+from batch_api.settings import DEMO_MODEL, Settings
+
+app = typer.Typer(
+    help="A self-hosted server that speaks OpenAI's Files and Batches API.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+_WRONGLY_CALLED = 2
+
+Model = Annotated[
+    str | None, typer.Option(help="Hub name or folder of a causal LM. [default: the bundled one]")
+]
+Upstream = Annotated[
+    list[str] | None,
+    typer.Option(help="Base URL that speaks OpenAI, instead of own workers; may be repeated."),
+]
+LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error.")]
+
+
+@app.command()
+def serve(
+    model: Model = None,
+    host: Annotated[str | None, typer.Option(help="[default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="[default: 5000]")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where jobs and files live. [default: batch-api-data]")
+    ] = None,
+    upstream: Upstream = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Serve the API, run the batches, and start a worker for every GPU."""
+    from batch_api.commands.serve import serve
+
+    settings = _settings(
+        model=model,
+        host=host,
+        port=port,
+        data_dir=data_dir,
+        upstream=upstream,
+        log_level=log_level,
+    )
+    _run(serve(settings), settings)
+
+
+@app.command()
+def run(
+    input: Annotated[Path, typer.Argument(help="JSONL, one request a line.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="For the answers, as JSONL.")],
+    model: Model = None,
+    upstream: Upstream = None,
+    log_level: LogLevel = "error",
+) -> None:
+    """Run one file of requests, with a progress bar; called again, it goes on where it stopped."""
+    from batch_api.commands.run import Job, run_job
+
+    settings = _settings(model=model, upstream=upstream, log_level=log_level)
+    raise typer.Exit(_run(run_job(Job(input, output), settings), settings))
+
+
+@app.command()
+def worker(
+    model: Model = None,
+    served_model_name: Annotated[
+        str | None, typer.Option(help="What requests call it. [default: the model's name]")
+    ] = None,
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8001,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    max_sequences: Annotated[
+        int | None, typer.Option(min=1, help="Sequences that run at once.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Tokens of a prompt and its answer together.")
+    ] = None,
+    max_waiting: Annotated[int, typer.Option(min=0, help="Beyond it: 503.")] = 512,
+    log_level: Annotated[str, typer.Option()] = "info",
+    exit_with_parent: Annotated[
+        bool, typer.Option("--exit-with-parent", help="End when standard input does.")
+    ] = False,
+) -> None:
+    """Serve one model on one device."""
+    from batch_api.commands.worker import serve_worker
+
+    code = serve_worker(
+        model=model or str(DEMO_MODEL),
+        served_model_name=served_model_name,
+        host=host,
+        port=port,
+        device=device,
+        dtype=dtype,
+        max_sequences=max_sequences,
+        max_length=max_length,
+        max_waiting=max_waiting,
+        log_level=log_level,
+        exit_with_parent=exit_with_parent,
+    )
+    raise typer.Exit(code)
+
+
+def _settings(**given: Any) -> Settings:
+    """From the environment and the options that were given."""
+    known = {f"BATCH_API_{name.upper()}" for name in Settings.model_fields}
+    if unknown := sorted(k for k in os.environ if k.startswith("BATCH_API_") and k not in known):
+        raise _refusal(f"There is no setting {unknown[0]}.")
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except (ValidationError, SettingsError) as error:
+        raise _refusal(_first_problem(error)) from None
+
+
+def _first_problem(error: ValidationError | SettingsError) -> str:
+    if isinstance(error, SettingsError):
+        return f"{error}."
+    problem = error.errors()[0]
+    return f"Bad setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}."
+
+
+def _run(command: Coroutine[Any, Any, int | None], settings: Settings) -> int:
+    """The command's exit code."""
+    logs.configure(settings.log_level)
+    sentences: list[str] = []
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(command) or 0
+    except* Unusable as unusable:
+        sentences += [str(error) for error in _leaves(unusable)]
+    raise _refusal(" ".join(sentences))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+def _leaves(group: BaseExceptionGroup[Unusable]) -> Iterator[Unusable]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _refusal(sentence: str) -> typer.Exit:
+    """Said in one sentence; to be raised."""
+    typer.echo(f"batch-api: {sentence}", err=True)
+    return typer.Exit(_WRONGLY_CALLED)

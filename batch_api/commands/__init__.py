@@ -1,0 +1,1 @@
+"""The commands: the only place that builds the object graph."""

@@ -1,0 +1,74 @@
+"""A uvicorn server on a socket of ours, and the signals that end a process."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from batch_api.errors import Unusable
+
+_KEEP_ALIVE_SECONDS = 75
+
+
+class PortInUse(Unusable):
+    pass
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket to listen on; port 0 takes a free one. Raises PortInUse."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortInUse(f"Can't listen on {host}:{port}: {error.strerror}.") from error
+    return listener
+
+
+async def listen(
+    app: FastAPI, listener: socket.socket, stop: asyncio.Event, *, grace_seconds: float
+) -> None:
+    """Serve until `stop`, then until the requests under way have ended within the grace period."""
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=max(1, round(grace_seconds)),
+        )
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve(sockets=[listener]))
+        await stop.wait()
+        server.should_exit = True
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Set at the first SIGTERM or SIGINT; a second one ends the process at once."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are for the whole process, not for one server in it."""
+        yield

@@ -1,0 +1,204 @@
+"""`batch-api run`: one job from file to file, on the same store and scheduler as the server.
+
+The job's state lies in a folder beside the output until all is written; a second call with the same
+input goes on with it.
+"""
+
+import asyncio
+import hashlib
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from batch_api.commands.embedded import Embedded, embedded
+from batch_api.commands.listening import stop_on_signals
+from batch_api.commands.progress import ProgressBar, summary
+from batch_api.errors import Unusable
+from batch_api.lifecycle import BatchStatus
+from batch_api.schemas.ids import batch_id, file_id
+from batch_api.settings import Settings
+from batch_api.store import batches, files
+from batch_api.store.tables import BatchRow
+
+_POLL_SECONDS = 0.2
+_COPY_BYTES = 1024 * 1024
+_ENOUGH_LINES = 10_000_000
+_ENOUGH_BYTES = 1 << 40
+
+_SOME_FAILED = 1
+_NOT_VALID = 2
+_INTERRUPTED = 130
+
+
+class InputUnusable(Unusable):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    input: Path
+    output: Path
+
+    @property
+    def errors(self) -> Path:
+        """Where the lines without an answer go."""
+        return self.output.with_suffix(f".errors{self.output.suffix}")
+
+    @property
+    def state(self) -> Path:
+        return self.output.with_name(f".{self.output.name}.batch-api")
+
+
+async def run_job(job: Job, settings: Settings) -> int:
+    """The exit code: 0 if every line was answered. Raises Unusable, also in a group."""
+    endpoint = _endpoint(job.input)
+    _check_output(job.output)
+    settings = settings.model_copy(
+        update={
+            "data_dir": job.state,
+            # The limits of a server that strangers use; this file is the caller's own.
+            "max_batch_lines": _ENOUGH_LINES,
+            "max_batch_file_bytes": _ENOUGH_BYTES,
+        }
+    )
+    stop = stop_on_signals()
+    async with embedded(settings) as it:
+        id = await _take_up(job, it, endpoint)
+        batch = await _follow(id, it, stop)
+        code = await _conclude(job, batch, it)
+    if code != _INTERRUPTED:
+        await asyncio.to_thread(shutil.rmtree, job.state)
+    return code
+
+
+async def _take_up(job: Job, it: Embedded, endpoint: str) -> str:
+    """The id of the batch that an earlier call left, or of a new one."""
+    sha256 = await asyncio.to_thread(_sha256, job.input)
+    async with it.database.read() as session:
+        left = (await batches.page(session, after=None, limit=1)).rows
+        file = await files.get(session, left[0].input_file_id, now=0) if left else None
+    if not left:
+        return await _create(job, it, endpoint)
+    if file is None or file.sha256 != sha256:
+        raise InputUnusable(
+            f"{job.state} holds the unfinished job of another input; remove it to begin this one."
+        )
+    return left[0].id
+
+
+async def _create(job: Job, it: Embedded, endpoint: str) -> str:
+    input_id, now = file_id(), int(it.clock.now())
+    async with it.blobs.writing(input_id) as writer:
+        with job.input.open("rb") as file:
+            while chunk := await asyncio.to_thread(file.read, _COPY_BYTES):
+                await writer.write(chunk)
+        written = await it.blobs.publish(input_id, writer)
+    async with it.database.write.begin() as session:
+        files.add(
+            session,
+            id=input_id,
+            filename=job.input.name,
+            purpose="batch",
+            bytes=written.bytes,
+            sha256=written.sha256,
+            created_at=now,
+            expires_at=None,
+        )
+        batch = batches.add(
+            session,
+            id=batch_id(),
+            endpoint=endpoint,
+            completion_window="24h",
+            input_file_id=input_id,
+            output_file_id=file_id(),
+            error_file_id=file_id(),
+            created_at=now,
+            expires_at=None,
+        )
+    return batch.id
+
+
+async def _follow(id: str, it: Embedded, stop: asyncio.Event) -> BatchRow:
+    """Run the scheduler, and show how far it is, until the batch is final or a signal comes."""
+    halt = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(it.scheduler.run(halt))
+        with ProgressBar() as bar:
+            while True:
+                batch = await _get(id, it)
+                bar.show(batch)
+                if BatchStatus(batch.status).is_final or stop.is_set():
+                    break
+                await asyncio.sleep(_POLL_SECONDS)
+        halt.set()
+    return await _get(id, it)
+
+
+async def _get(id: str, it: Embedded) -> BatchRow:
+    async with it.database.read() as session:
+        batch = await batches.get(session, id)
+    assert batch is not None
+    return batch
+
+
+async def _conclude(job: Job, batch: BatchRow, it: Embedded) -> int:
+    """Put the files where they were asked for, say how it went, and return the exit code."""
+    if not BatchStatus(batch.status).is_final:
+        print("Interrupted. The same command goes on from here.", file=sys.stderr)
+        return _INTERRUPTED
+    if batch.status == BatchStatus.FAILED:
+        _print_problems(job, batch)
+        return _NOT_VALID
+    await asyncio.to_thread(_copy, it.blobs.path(batch.output_file_id), job.output)
+    await asyncio.to_thread(_copy, it.blobs.path(batch.error_file_id), job.errors)
+    print(summary(batch, job.output, job.errors), file=sys.stderr)
+    return _SOME_FAILED if batch.failed else 0
+
+
+def _print_problems(job: Job, batch: BatchRow) -> None:
+    print(f"{job.input} is not valid; nothing was run:", file=sys.stderr)
+    for problem in batch.errors or []:
+        where = f"line {problem['line']}: " if problem["line"] else ""
+        print(f"  {where}{problem['message']} ({problem['code']})", file=sys.stderr)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Replace the target whole; no source, no target."""
+    if not source.exists():
+        target.unlink(missing_ok=True)
+        return
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    shutil.copyfile(source, unfinished)
+    unfinished.replace(target)
+
+
+def _endpoint(input: Path) -> str:
+    """The url of the first request: a batch has one. Raises InputUnusable."""
+    try:
+        with input.open("rb") as file:
+            first = next((line for line in file if line.strip()), b"")
+    except OSError as error:
+        raise InputUnusable(f"{input} can't be read: {error.strerror}.") from error
+    try:
+        return msgspec.json.decode(first.removeprefix(b"\xef\xbb\xbf"), type=_FirstLine).url
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputUnusable(
+            f"The first line of {input} is not a request with a 'url': {error}."
+        ) from error
+
+
+class _FirstLine(msgspec.Struct):
+    url: str
+
+
+def _check_output(output: Path) -> None:
+    if not output.absolute().parent.is_dir():
+        raise InputUnusable(f"There is no folder {output.absolute().parent}.")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,51 @@
+"""`batch-api serve`: API and scheduler in this process, workers in child processes."""
+
+import asyncio
+import socket
+
+from batch_api import __version__
+from batch_api.api.app import create_app
+from batch_api.commands.embedded import DEMO_MODEL_NAME, embedded
+from batch_api.commands.listening import bind, listen, stop_on_signals
+from batch_api.settings import DEMO_MODEL, Settings
+
+
+async def serve(settings: Settings) -> None:
+    """Until a signal. Raises Unusable, also in an exception group."""
+    with bind(settings.host, settings.port) as listener:
+        await _serve(settings, listener)
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    stop = stop_on_signals()
+    async with embedded(settings) as it, asyncio.TaskGroup() as group:
+        app = create_app(
+            database=it.database,
+            blobs=it.blobs,
+            upstreams=it.upstreams,
+            settings=settings,
+            clock=it.clock,
+            ring=it.scheduler.ring,
+        )
+        group.create_task(it.scheduler.run(stop))
+        group.create_task(
+            listen(app, listener, stop, grace_seconds=settings.shutdown_grace_seconds)
+        )
+        print(_banner(settings, listener), flush=True)
+
+
+def _banner(settings: Settings, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    if settings.upstream:
+        what, model = f"what {', '.join(settings.upstream)} serve(s)", "…"
+    elif settings.model == str(DEMO_MODEL):
+        what, model = "the small model that comes with it; --model takes any other", DEMO_MODEL_NAME
+    else:
+        what = model = settings.model
+    return f"""batch-api {__version__} listens on {url} and serves {what}. Try it:
+
+    from openai import OpenAI
+    client = OpenAI(base_url="{url}", api_key="none")
+    print(client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "What is 2+2?"}}]).choices[0].message.content)
+"""  # noqa: E501 three lines to paste

@@ -1,0 +1,168 @@
+"""What an upstream's reply means for a request: answered, to be tried again, or not its fault."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import msgspec
+
+from batch_api.lifecycle import RequestState
+from batch_api.schemas.ids import line_id
+from batch_api.schemas.lines import answered_line, unanswered_line
+from batch_api.store.batches import Usage
+from batch_api.store.requests import Lease, Settlement
+from batch_api.upstream import Reply
+
+_EXCERPT = 300
+_OVERLOADED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+_PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY}
+_MAX_RETRY_AFTER_SECONDS = 120.0
+NO_TOKENS = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The request is over: what to keep of it."""
+
+    settlement: Settlement
+    usage: Usage = NO_TOKENS
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """This attempt failed; if it was the last, `settlement` says so to the client."""
+
+    settlement: Settlement
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overloaded:
+    """Nothing is wrong with the request: the upstream can't take it now."""
+
+    retry_after_seconds: float | None
+
+
+class _TokenDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    """Chat's names and those of responses."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    prompt_tokens_details: _TokenDetails | None = None
+    completion_tokens_details: _TokenDetails | None = None
+    input_tokens_details: _TokenDetails | None = None
+    output_tokens_details: _TokenDetails | None = None
+
+
+class _Body(msgspec.Struct):
+    model: str | None = None
+    usage: _Usage | None = None
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class Judge:
+    """Turns replies for the requests of one batch into what to do next."""
+
+    def __init__(self, batch_id: str) -> None:
+        self._batch_id = batch_id
+
+    def judge(self, lease: Lease, reply: Reply, request_id: str) -> Answered | Failed | Overloaded:
+        if reply.status in _OVERLOADED:
+            return Overloaded(_retry_after_seconds(reply))
+        if not _is_object(reply.body):
+            return self._not_json(lease, reply, request_id)
+        completed = reply.status == HTTPStatus.OK
+        settlement = self._answered(lease, reply, request_id, reply.body, completed=completed)
+        if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR or reply.status in _PASSING:
+            return Failed(settlement, f"status {reply.status}")
+        if not completed:
+            return Answered(settlement)
+        body = _lenient(reply.body)
+        return Answered(settlement, _usage(body.usage), body.model)
+
+    def broke(self, lease: Lease, reason: str) -> Failed:
+        """The upstream took the request and gave no whole answer."""
+        return Failed(self._unanswered(lease, "upstream_error", reason), reason)
+
+    def _not_json(self, lease: Lease, reply: Reply, request_id: str) -> Failed:
+        seen = reply.body[:_EXCERPT].decode(errors="replace")
+        reason = f"The upstream answered {reply.status} with what is no JSON object: {seen}"
+        if reply.status == HTTPStatus.OK:
+            return Failed(self._unanswered(lease, "invalid_answer", reason), reason)
+        error = {"message": reason, "type": "server_error", "param": None, "code": None}
+        body = msgspec.json.encode({"error": error})
+        return Failed(
+            self._answered(lease, reply, request_id, body, completed=False),
+            f"status {reply.status}",
+        )
+
+    def _answered(
+        self, lease: Lease, reply: Reply, request_id: str, body: bytes, *, completed: bool
+    ) -> Settlement:
+        line = answered_line(
+            id=line_id(self._batch_id, lease.line),
+            custom_id=lease.custom_id,
+            status=reply.status,
+            request_id=reply.headers.get("x-request-id", request_id),
+            body=body,
+        )
+        state = RequestState.COMPLETED if completed else RequestState.FAILED
+        return Settlement(lease, state, line)
+
+    def _unanswered(self, lease: Lease, code: str, message: str) -> Settlement:
+        line = unanswered_line(
+            id=line_id(self._batch_id, lease.line),
+            custom_id=lease.custom_id,
+            code=code,
+            message=message,
+        )
+        return Settlement(lease, RequestState.FAILED, line)
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        _decode_object(body)
+        body.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _lenient(body: bytes) -> _Body:
+    """An answer whose usage is odd is an answer all the same."""
+    try:
+        return _decode_body(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _Body()
+
+
+def _usage(usage: _Usage | None) -> Usage:
+    if usage is None:
+        return NO_TOKENS
+    read = usage.prompt_tokens_details or usage.input_tokens_details or _TokenDetails()
+    written = usage.completion_tokens_details or usage.output_tokens_details or _TokenDetails()
+    return Usage(
+        input_tokens=usage.prompt_tokens or usage.input_tokens or 0,
+        cached_tokens=read.cached_tokens or 0,
+        output_tokens=usage.completion_tokens or usage.output_tokens or 0,
+        reasoning_tokens=written.reasoning_tokens or 0,
+    )
+
+
+def _retry_after_seconds(reply: Reply) -> float | None:
+    """Of the header, as seconds; a date, or nonsense, counts as not given."""
+    try:
+        seconds = float(reply.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)

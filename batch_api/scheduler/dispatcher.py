@@ -1,0 +1,248 @@
+"""In progress: keeps the upstreams busy with requests, and no busier than they can be."""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+from batch_api.clock import Clock
+from batch_api.lifecycle import BatchStatus
+from batch_api.scheduler.answers import Answered, Failed, Judge, Overloaded
+from batch_api.scheduler.ledger import Ledger
+from batch_api.scheduler.wakeup import Wakeup, wait
+from batch_api.schemas.ids import request_id
+from batch_api.settings import Settings
+from batch_api.store import batches
+from batch_api.store.blobs import Blobs, read_slices
+from batch_api.store.database import Database
+from batch_api.store.requests import Lease
+from batch_api.store.tables import BatchRow
+from batch_api.upstream import UpstreamBroke, Upstreams, UpstreamUnreachable
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 1.0
+_READ_BYTES = 8 * 1024 * 1024
+_FIRST_RETRY_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS = 0.25
+_LONGEST_PAUSE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the requests of one batch have in common."""
+
+    endpoint: str
+    input: Path
+    judge: Judge
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A leased request, ready to be sent."""
+
+    lease: Lease
+    source: Source
+    body: bytes
+
+
+class Dispatcher:
+    """`max_in_flight` lanes, each with one request at a time, fed from a short queue."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        blobs: Blobs,
+        upstreams: Upstreams,
+        settings: Settings,
+        clock: Clock,
+        wakeup: Wakeup,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._upstreams = upstreams
+        self._settings = settings
+        self._bell = wakeup.bell()
+        self._ledger = Ledger(
+            database=database, clock=clock, wakeup=wakeup, lease_seconds=settings.lease_seconds
+        )
+        self._pause = Pause(clock)
+        self._sources: Mapping[int, Source] = {}
+        self._unread: deque[list[tuple[Lease, Source]]] = deque()
+        self._queue: asyncio.Queue[Errand | None] = asyncio.Queue()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ledger.record())
+            group.create_task(self._ledger.renew())
+            lanes = [
+                group.create_task(self._lane(stop)) for _ in range(self._settings.max_in_flight)
+            ]
+            await self._feed(stop)
+            await self._drain(lanes)
+            self._ledger.close()
+
+    async def _feed(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            self._bell.clear()
+            if not await self.feed_once():
+                await wait(self._bell, _POLL_SECONDS)
+
+    async def feed_once(self) -> int:
+        """Queue requests for the lanes, if the queue runs low; return how many."""
+        await self._refresh_sources()
+        if not self._is_low or self._pause.is_on:
+            return 0
+        if not self._unread:
+            await self._lease()
+        if not self._unread:
+            return 0
+        page = self._unread.popleft()
+        for errand in await asyncio.to_thread(_read, page):
+            self._queue.put_nowait(errand)
+        return len(page)
+
+    @property
+    def _is_low(self) -> bool:
+        return 2 * self._queue.qsize() < self._settings.max_in_flight
+
+    async def _lease(self) -> None:
+        sources = self._sources
+        room = 2 * self._settings.max_in_flight - self._ledger.held
+        if not sources or room <= 0:
+            return
+        leases = await self._ledger.lease(sources, room)
+        pairs = [(lease, sources[lease.batch_number]) for lease in leases]
+        self._unread.extend(_pages(pairs, _READ_BYTES))
+
+    async def _refresh_sources(self) -> None:
+        async with self._database.read() as session:
+            rows = await batches.open_ones(session, BatchStatus.IN_PROGRESS)
+        self._sources = {
+            row.number: self._sources.get(row.number) or self._source(row) for row in rows
+        }
+
+    def _source(self, batch: BatchRow) -> Source:
+        return Source(batch.endpoint, self._blobs.path(batch.input_file_id), Judge(batch.id))
+
+    async def _lane(self, stop: asyncio.Event) -> None:
+        while (errand := await self._queue.get()) is not None:
+            if self._is_low:
+                self._bell.set()
+            await self._run(errand, stop)
+
+    async def _run(self, errand: Errand, stop: asyncio.Event) -> None:
+        """Send it until the upstream takes it, and see to what comes of it."""
+        lease = errand.lease
+        while lease.batch_number in self._sources and not stop.is_set():
+            verdict = await self._send(errand)
+            match verdict:
+                case Answered():
+                    self._pause.end()
+                    self._ledger.enter(verdict)
+                    return
+                case Failed():
+                    await self._try_again(lease, verdict)
+                    return
+                case Overloaded():
+                    await self._pause.hold(verdict.retry_after_seconds, stop)
+        await self._ledger.release(lease, failures=lease.failures)
+
+    async def _send(self, errand: Errand) -> Answered | Failed | Overloaded:
+        id, judge = request_id(), errand.source.judge
+        try:
+            reply = await self._upstreams.send(
+                errand.source.endpoint, errand.body, priority="batch", request_id=id
+            )
+        except UpstreamUnreachable:
+            return Overloaded(None)
+        except UpstreamBroke as error:
+            return judge.broke(errand.lease, str(error))
+        return judge.judge(errand.lease, reply, id)
+
+    async def _try_again(self, lease: Lease, failed: Failed) -> None:
+        failures = lease.failures + 1
+        log.warning(
+            "attempt failed",
+            extra={"line": lease.line, "attempt": lease.attempt, "reason": failed.reason},
+        )
+        if failures >= self._settings.max_attempts:
+            self._ledger.enter(Answered(failed.settlement))
+            return
+        delay = _jittered(_FIRST_RETRY_SECONDS * 2 ** (failures - 1))
+        await self._ledger.release(lease, failures=failures, delay_seconds=delay)
+
+    async def _drain(self, lanes: Sequence[asyncio.Task[None]]) -> None:
+        """Let what is in flight end, within the grace period; the next start takes the rest."""
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        for _ in lanes:
+            self._queue.put_nowait(None)
+        await asyncio.wait(lanes, timeout=self._settings.shutdown_grace_seconds)
+        for lane in lanes:
+            lane.cancel()
+
+
+class Pause:
+    """While no upstream takes requests, nobody sends any; the pauses grow until one does."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until = 0.0
+        self._pauses = 0
+
+    @property
+    def is_on(self) -> bool:
+        return self._clock.monotonic() < self._until
+
+    def end(self) -> None:
+        self._pauses = 0
+
+    async def hold(self, wish_seconds: float | None, stop: asyncio.Event) -> None:
+        """Wait until the pause is over; begin one, of the upstream's wish, if none is on."""
+        if not self.is_on:
+            grown = min(_FIRST_PAUSE_SECONDS * 2**self._pauses, _LONGEST_PAUSE_SECONDS)
+            self._pauses += 1
+            self._until = self._clock.monotonic() + (
+                grown if wish_seconds is None else wish_seconds
+            )
+            log.warning("upstreams take no requests", extra={"pauses": self._pauses})
+        await wait(stop, _jittered(self._until - self._clock.monotonic()))
+
+
+def _jittered(seconds: float) -> float:
+    """Up to a quarter longer, so that what failed together does not come back together."""
+    return max(seconds, 0.0) * random.uniform(1.0, 1.25)  # noqa: S311 no secret
+
+
+def _pages(
+    pairs: Sequence[tuple[Lease, Source]], limit: int
+) -> Iterator[list[tuple[Lease, Source]]]:
+    """Runs of requests whose bodies have at most `limit` bytes together, or of one longer."""
+    page: list[tuple[Lease, Source]] = []
+    size = 0
+    for lease, source in pairs:
+        if page and size + lease.body_length > limit:
+            yield page
+            page, size = [], 0
+        page.append((lease, source))
+        size += lease.body_length
+    if page:
+        yield page
+
+
+def _read(page: Sequence[tuple[Lease, Source]]) -> list[Errand]:
+    """Blocks."""
+    errands = []
+    for source, pairs in groupby(page, key=itemgetter(1)):
+        leases = [lease for lease, _ in pairs]
+        places = [(lease.body_offset, lease.body_length) for lease in leases]
+        bodies = read_slices(source.input, places)
+        errands += [Errand(lease, source, body) for lease, body in zip(leases, bodies, strict=True)]
+    return errands

@@ -1,0 +1,115 @@
+"""Validating: reads the input of new batches and makes a row of every line."""
+
+import asyncio
+import logging
+
+from batch_api.clock import Clock
+from batch_api.lifecycle import BatchStatus
+from batch_api.scheduler.reading import InputReader, Limits
+from batch_api.scheduler.wakeup import Wakeup, wait
+from batch_api.schemas.lines import LineRules, Problem
+from batch_api.settings import Settings
+from batch_api.store import batches, files, requests
+from batch_api.store.blobs import Blobs
+from batch_api.store.database import Database
+from batch_api.store.tables import BatchRow
+from batch_api.upstream import Upstreams, UpstreamUnusable
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 1.0
+
+NO_INPUT = Problem("invalid_request", "The input file is gone.", "file_id")
+
+
+class Intake:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        blobs: Blobs,
+        upstreams: Upstreams,
+        settings: Settings,
+        clock: Clock,
+        wakeup: Wakeup,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._upstreams = upstreams
+        self._clock = clock
+        self._wakeup = wakeup
+        self._limits = Limits(
+            lines=settings.max_batch_lines,
+            line_bytes=settings.max_line_bytes,
+            file_bytes=settings.max_batch_file_bytes,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        bell = self._wakeup.bell()
+        while not stop.is_set():
+            bell.clear()
+            if not await self.validate_once():
+                await wait(bell, _POLL_SECONDS)
+
+    async def validate_once(self) -> bool:
+        """Validate the oldest new batch, if there is one and its models can be known."""
+        async with self._database.read() as session:
+            batch = await batches.to_validate(session)
+        if batch is None:
+            return False
+        rules = await self._rules(batch)
+        if rules is None:
+            return False
+        await self._validate(batch, rules)
+        self._wakeup.ring()
+        return True
+
+    async def _rules(self, batch: BatchRow) -> LineRules | None:
+        """None while no upstream tells its models; a cancelled batch need not wait for that."""
+        if batch.status == BatchStatus.CANCELLING:
+            return LineRules(batch.endpoint, None)
+        try:
+            models = await self._upstreams.models()
+        except UpstreamUnusable as error:
+            log.warning("validation waits for an upstream", extra={"reason": str(error)})
+            return None
+        return LineRules(batch.endpoint, frozenset(model["id"] for model in models))
+
+    async def _validate(self, batch: BatchRow, rules: LineRules) -> None:
+        async with self._database.write.begin() as session:
+            # What a validation left that was cut off by a crash.
+            await requests.remove(session, batch.number)
+        reader = InputReader(self._blobs.path(batch.input_file_id), rules, self._limits)
+        try:
+            await self._insert(batch, reader)
+        except FileNotFoundError:
+            await self._refuse(batch, [NO_INPUT])
+            return
+        if reader.problems:
+            await self._refuse(batch, reader.problems)
+        else:
+            await self._accept(batch, reader.total)
+
+    async def _insert(self, batch: BatchRow, reader: InputReader) -> None:
+        while page := await asyncio.to_thread(reader.page):
+            async with self._database.write.begin() as session:
+                await requests.add(session, batch.number, page)
+
+    async def _accept(self, batch: BatchRow, total: int) -> None:
+        async with self._database.write.begin() as session:
+            await batches.set_total(session, batch.number, total)
+            started = await batches.start(session, batch.number, now=self._clock.now())
+        log.info("batch validated", extra={"batch": batch.id, "total": total, "started": started})
+
+    async def _refuse(self, batch: BatchRow, problems: list[Problem]) -> None:
+        errors = [problem.as_json() for problem in problems]
+        now = self._clock.now()
+        async with self._database.write.begin() as session:
+            await requests.remove(session, batch.number)
+            failed = await batches.fail(session, batch.number, errors=errors, now=now)
+            if not failed:
+                await batches.abandon(session, batch.number, errors=errors, now=now)
+            is_orphan = await files.get(session, batch.input_file_id, now=now) is None
+        if is_orphan:
+            await self._blobs.delete(batch.input_file_id)
+        log.info("batch not valid", extra={"batch": batch.id, "problems": len(problems)})

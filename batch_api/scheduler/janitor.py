@@ -1,0 +1,91 @@
+"""Leases that ran out, deadlines, expired files, and answers that the files now have."""
+
+import asyncio
+import logging
+
+from batch_api.clock import Clock
+from batch_api.lifecycle import RequestState
+from batch_api.scheduler.wakeup import Wakeup, wait
+from batch_api.store import batches, files, requests
+from batch_api.store.blobs import Blobs
+from batch_api.store.database import Database
+
+log = logging.getLogger(__name__)
+
+_ROUND_SECONDS = 1.0
+_TRIM_ROWS = 1_000
+
+
+class Janitor:
+    def __init__(self, *, database: Database, blobs: Blobs, clock: Clock, wakeup: Wakeup) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._clock = clock
+        self._wakeup = wakeup
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not await wait(stop, _ROUND_SECONDS):
+            await self.reclaim_once()
+            await self.expire_once()
+            await self.drop_expired_files_once()
+            while not stop.is_set() and await self.trim_once():
+                pass
+
+    async def recover(self) -> None:
+        """Once, before anything else runs: what a dead process left comes back."""
+        async with self._database.write.begin() as session:
+            recovered = await requests.recover(session)
+        async with self._database.read() as session:
+            known = await files.known_blobs(session)
+        swept = await self._blobs.sweep(known)
+        log.info("recovered", extra={"requests": recovered, "orphaned_blobs": swept})
+
+    async def reclaim_once(self) -> int:
+        """Take back the leases that ran out."""
+        now = self._clock.monotonic()
+        async with self._database.read() as session:
+            if not await requests.is_any_overdue(session, now=now):
+                return 0
+        async with self._database.write.begin() as session:
+            reclaimed = await requests.reclaim(session, now=now)
+        log.warning("leases ran out", extra={"requests": reclaimed})
+        self._wakeup.ring()
+        return reclaimed
+
+    async def expire_once(self) -> int:
+        """Cut off the batches whose deadline has come."""
+        now = self._clock.now()
+        async with self._database.read() as session:
+            due = await batches.due(session, now=now)
+        for batch in due:
+            async with self._database.write.begin() as session:
+                if await batches.cut_off(session, batch.number, now=now):
+                    await requests.end_unrun(
+                        session, batch.number, RequestState.EXPIRED, leased_too=True
+                    )
+            log.info("batch expired", extra={"batch": batch.id})
+            self._wakeup.ring()
+        return len(due)
+
+    async def drop_expired_files_once(self) -> int:
+        async with self._database.read() as session:
+            expired = await files.expired(session, now=self._clock.now())
+        for id in expired:
+            async with self._database.write.begin() as session:
+                await files.remove(session, id)
+                is_held = await files.is_held(session, id)
+            if not is_held:
+                await self._blobs.delete(id)
+        return len(expired)
+
+    async def trim_once(self) -> int:
+        """Drop some answers of a batch that is over; return how many."""
+        async with self._database.read() as session:
+            number = await batches.untrimmed(session)
+        if number is None:
+            return 0
+        async with self._database.write.begin() as session:
+            trimmed = await requests.trim(session, number, limit=_TRIM_ROWS)
+            if trimmed < _TRIM_ROWS:
+                await batches.mark_trimmed(session, number, now=self._clock.now())
+        return trimmed

@@ -1,0 +1,147 @@
+"""The leases that this process holds, and how they end.
+
+Answers are recorded in groups: what came in over a moment, in one transaction with the counts.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from batch_api.clock import Clock
+from batch_api.lifecycle import RequestState
+from batch_api.scheduler.answers import Answered
+from batch_api.scheduler.wakeup import Wakeup, wait
+from batch_api.store import batches, requests
+from batch_api.store.batches import Tally, Usage
+from batch_api.store.database import Database
+from batch_api.store.requests import Lease, Settlement
+
+log = logging.getLogger(__name__)
+
+GROUP_SECONDS = 0.05
+GROUP_LINES = 500
+_RENEWALS = 3
+"""Tries at a renewal before a lease runs out."""
+
+
+class Ledger:
+    def __init__(
+        self, *, database: Database, clock: Clock, wakeup: Wakeup, lease_seconds: float
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._wakeup = wakeup
+        self._lease_seconds = lease_seconds
+        self._held: set[int] = set()
+        self._answers: list[Answered] = []
+        self._some = asyncio.Event()
+        self._enough = asyncio.Event()
+        self._closed = asyncio.Event()
+
+    @property
+    def held(self) -> int:
+        return len(self._held)
+
+    async def lease(self, batch_numbers: Iterable[int], limit: int) -> list[Lease]:
+        """Up to `limit` requests, of the first batch as many as it has, then of the next."""
+        now = self._clock.monotonic()
+        leased: list[Lease] = []
+        async with self._database.write.begin() as session:
+            for number in batch_numbers:
+                if len(leased) == limit:
+                    break
+                leased += await requests.lease(
+                    session,
+                    number,
+                    limit=limit - len(leased),
+                    now=now,
+                    until=now + self._lease_seconds,
+                )
+        self._held |= {lease.id for lease in leased}
+        return leased
+
+    async def release(self, lease: Lease, *, failures: int, delay_seconds: float = 0.0) -> None:
+        """Give it back, to be tried again after the delay."""
+        not_before = self._clock.monotonic() + delay_seconds if delay_seconds else 0.0
+        async with self._database.write.begin() as session:
+            await requests.release(session, lease, failures=failures, not_before=not_before)
+        self._held.discard(lease.id)
+
+    def enter(self, answered: Answered) -> None:
+        """To be recorded with the next group; its lease is held until then."""
+        self._answers.append(answered)
+        self._some.set()
+        if len(self._answers) >= GROUP_LINES:
+            self._enough.set()
+
+    def close(self) -> None:
+        """Nothing more will be entered."""
+        for event in (self._closed, self._some, self._enough):
+            event.set()
+
+    async def record(self) -> None:
+        """Record groups until the ledger is closed and nothing is left."""
+        while self._answers or not self._closed.is_set():
+            await self._some.wait()
+            await wait(self._enough, GROUP_SECONDS)
+            await self.record_once()
+
+    async def record_once(self) -> int:
+        """Record what has come in; return how many answers counted."""
+        answers, self._answers = self._answers, []
+        self._some.clear()
+        self._enough.clear()
+        if not answers:
+            return 0
+        counted = await self._record(answers)
+        self._held -= {answer.settlement.lease.id for answer in answers}
+        if late := len(answers) - len(counted):
+            log.warning("late answers dropped", extra={"answers": late})
+        return len(counted)
+
+    async def renew(self) -> None:
+        """Prolong what is held, again and again, until the ledger is closed."""
+        while not await wait(self._closed, self._lease_seconds / _RENEWALS):
+            await self.renew_once()
+
+    async def renew_once(self) -> int:
+        held = sorted(self._held)
+        if held:
+            until = self._clock.monotonic() + self._lease_seconds
+            async with self._database.write.begin() as session:
+                await requests.renew(session, held, until=until)
+        return len(held)
+
+    async def _record(self, answers: Sequence[Answered]) -> list[Settlement]:
+        done = False
+        now = self._clock.now()
+        async with self._database.write.begin() as session:
+            counted = await requests.settle(session, [answer.settlement for answer in answers])
+            for number, tally in _tallies(answers, counted).items():
+                await batches.tally(session, number, tally)
+                done |= await batches.finalize_if_done(session, number, now=now)
+        if done:
+            self._wakeup.ring()
+        return counted
+
+
+def _tallies(answers: Iterable[Answered], counted: Iterable[Settlement]) -> Mapping[int, Tally]:
+    """By batch number."""
+    leases = {(settlement.lease.id, settlement.lease.attempt) for settlement in counted}
+    groups: dict[int, list[Answered]] = defaultdict(list)
+    for answer in answers:
+        lease = answer.settlement.lease
+        if (lease.id, lease.attempt) in leases:
+            groups[lease.batch_number].append(answer)
+    return {number: _tally(group) for number, group in groups.items()}
+
+
+def _tally(answers: Sequence[Answered]) -> Tally:
+    completed = sum(answer.settlement.state == RequestState.COMPLETED for answer in answers)
+    return Tally(
+        completed=completed,
+        failed=len(answers) - completed,
+        usage=sum((answer.usage for answer in answers), Usage()),
+        model=next((answer.model for answer in answers if answer.model), None),
+    )

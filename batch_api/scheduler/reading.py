@@ -1,0 +1,114 @@
+"""Reads a batch's input line by line, with flat memory, and says where each body lies. Blocks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from batch_api.schemas.lines import InputLine, LineRules, Problem
+from batch_api.store.requests import Place
+
+MAX_PROBLEMS = 100
+PAGE_LINES = 2_000
+
+_BOM = b"\xef\xbb\xbf"
+_SKIP_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    lines: int
+    line_bytes: int
+    file_bytes: int
+
+
+class InputReader:
+    """Pages of valid lines, until the end or until there are problems enough."""
+
+    def __init__(self, path: Path, rules: LineRules, limits: Limits) -> None:
+        self.problems: list[Problem] = []
+        self.total = 0
+        self._rules = rules
+        self._limits = limits
+        self._custom_ids: set[str] = set()
+        self._places = self._read(path)
+
+    def page(self) -> list[Place]:
+        """The next valid lines; empty at the end."""
+        page: list[Place] = []
+        for place in self._places:
+            page.append(place)
+            if len(page) == PAGE_LINES:
+                break
+        return page
+
+    def _read(self, path: Path) -> Iterator[Place]:
+        with path.open("rb") as file:
+            for number, offset, raw in _lines(file, self._limits.line_bytes):
+                place = self._check(number, offset, raw)
+                if len(self.problems) >= MAX_PROBLEMS or self.total > self._limits.lines:
+                    break
+                if place is not None:
+                    yield place
+        self._check_whole(path.stat().st_size)
+
+    def _check(self, number: int, offset: int, raw: bytes | None) -> Place | None:
+        self.total += 1
+        if raw is None:
+            limit = self._limits.line_bytes
+            self._report("line_too_long", f"The line is longer than {limit} bytes.", line=number)
+            return None
+        read = self._rules.read(raw, number)
+        if not isinstance(read, InputLine):
+            self.problems += read[: MAX_PROBLEMS - len(self.problems)]
+            return None
+        if read.custom_id in self._custom_ids:
+            message = f"The custom_id '{read.custom_id}' duplicates another request's."
+            self._report("duplicate_custom_id", message, param="custom_id", line=number)
+            return None
+        self._custom_ids.add(read.custom_id)
+        # Equal bytes are equal bodies, so the first place that holds them will do.
+        start = offset + raw.index(read.body)
+        return Place(number, read.custom_id, start, len(read.body))
+
+    def _check_whole(self, file_bytes: int) -> None:
+        if self.total == 0:
+            self._report("empty_file", "The file holds no requests.")
+        if self.total > self._limits.lines:
+            self._report("too_many_tasks", f"More than {self._limits.lines} requests.")
+        if file_bytes > self._limits.file_bytes:
+            self._report("file_too_large", f"More than {self._limits.file_bytes} bytes.")
+
+    def _report(
+        self, code: str, message: str, *, param: str | None = None, line: int | None = None
+    ) -> None:
+        self.problems.append(Problem(code, message, param, line))
+
+
+def _lines(file: BinaryIO, limit: int) -> Iterator[tuple[int, int, bytes | None]]:
+    """(number from 1, offset, bytes) of each line that is not blank; None for one too long.
+
+    Lines end with LF alone: U+2028 and U+0085 may stand in a string.
+    """
+    number = offset = 0
+    while raw := file.readline(limit + 1):
+        number += 1
+        start, offset = offset, offset + len(raw)
+        if number == 1 and raw.startswith(_BOM):
+            raw = raw[len(_BOM) :]
+            start += len(_BOM)
+        if len(raw) > limit and not raw.endswith(b"\n"):
+            offset += _skip_line(file)
+            yield number, start, None
+        elif not raw.isspace() and raw:
+            yield number, start, raw
+
+
+def _skip_line(file: BinaryIO) -> int:
+    """The bytes up to the end of the line, none of them kept."""
+    skipped = 0
+    while part := file.readline(_SKIP_BYTES):
+        skipped += len(part)
+        if part.endswith(b"\n"):
+            break
+    return skipped

@@ -1,0 +1,63 @@
+"""The part that moves batches, as one thing to run."""
+
+import asyncio
+
+from batch_api.clock import Clock
+from batch_api.scheduler.dispatcher import Dispatcher
+from batch_api.scheduler.finalizer import Finalizer
+from batch_api.scheduler.intake import Intake
+from batch_api.scheduler.janitor import Janitor
+from batch_api.scheduler.wakeup import Wakeup
+from batch_api.settings import Settings
+from batch_api.store.blobs import Blobs
+from batch_api.store.database import Database
+from batch_api.upstream import Upstreams
+
+
+class Scheduler:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        blobs: Blobs,
+        upstreams: Upstreams,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._wakeup = wakeup = Wakeup()
+        self._intake = Intake(
+            database=database,
+            blobs=blobs,
+            upstreams=upstreams,
+            settings=settings,
+            clock=clock,
+            wakeup=wakeup,
+        )
+        self._dispatcher = Dispatcher(
+            database=database,
+            blobs=blobs,
+            upstreams=upstreams,
+            settings=settings,
+            clock=clock,
+            wakeup=wakeup,
+        )
+        self._finalizer = Finalizer(
+            database=database, blobs=blobs, settings=settings, clock=clock, wakeup=wakeup
+        )
+        self._janitor = Janitor(database=database, blobs=blobs, clock=clock, wakeup=wakeup)
+
+    def ring(self) -> None:
+        """The store has news."""
+        self._wakeup.ring()
+
+    async def recover(self) -> None:
+        """Once, before anything is served."""
+        await self._janitor.recover()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`, and what is in flight has ended within its grace period."""
+        async with asyncio.TaskGroup() as group:
+            for part in (self._intake, self._dispatcher, self._finalizer, self._janitor):
+                group.create_task(part.run(stop))
+            await stop.wait()
+            self._wakeup.ring()
