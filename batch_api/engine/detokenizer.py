@@ -1,0 +1,98 @@
+"""From tokens to text, a few at a time; and stop strings, which never show.
+
+Text is given out once it is final: no half character, nothing that may begin a stop string.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_HALF = "\ufffd"  # what tokenizers show for bytes that are not a character, or not yet
+_PATIENCE = 16  # tokens to wait for the rest of a character, which has four bytes at most
+
+
+class AnswerText:
+    """What a reader of one answer may see, as its tokens come."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", stops: tuple[str, ...]) -> None:
+        self._detokenizer = Detokenizer(tokenizer)
+        self._stops = StopStrings(stops)
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._stops.is_found
+
+    def add(self, token: int) -> str:
+        return self._stops.add(self._detokenizer.add(token))
+
+    def flush(self) -> str:
+        """The rest, once no token follows."""
+        return self._stops.add(self._detokenizer.flush()) + self._stops.flush()
+
+
+class Detokenizer:
+    """The text of one answer. It decodes a short window only, so its cost is linear."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._tokenizer = tokenizer
+        self._context: list[int] = []  # shown before: some decoders look at their left neighbour
+        self._pending: list[int] = []
+
+    def add(self, token: int) -> str:
+        """The text that this token completes."""
+        self._pending.append(token)
+        text = self._text()
+        if (not text or text.endswith(_HALF)) and len(self._pending) < _PATIENCE:
+            return ""
+        self._context, self._pending = self._pending, []
+        return text
+
+    def flush(self) -> str:
+        """What is left, half characters shown as U+FFFD."""
+        text = self._text()
+        self._context, self._pending = self._pending, []
+        return text
+
+    def _text(self) -> str:
+        shown = self._decode(self._context)
+        return self._decode(self._context + self._pending)[len(shown) :]
+
+    def _decode(self, tokens: list[int]) -> str:
+        text = self._tokenizer.decode(
+            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        assert isinstance(text, str)
+        return text
+
+
+class StopStrings:
+    """Cuts a text at the first stop string, and holds back what may be the start of one."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = ""
+        self.is_found = False
+
+    def add(self, text: str) -> str:
+        """The text that may be shown now; nothing once a stop string was found."""
+        text, self._held = self._held + text, ""
+        if self.is_found or not text:
+            return ""
+        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            self.is_found = True
+            return text[: min(found)]
+        kept = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - kept :]
+        return text[: len(text) - kept]
+
+    def flush(self) -> str:
+        text, self._held = self._held, ""
+        return text
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many of the last characters of `text` are the first of `stop`."""
+    sizes = range(min(len(text), len(stop) - 1), 0, -1)
+    return next((size for size in sizes if text.endswith(stop[:size])), 0)

@@ -1,0 +1,17 @@
+"""What the engine refuses, in one clear sentence each."""
+
+
+class PromptTooLong(ValueError):
+    """The prompt and one new token do not fit; a prompt is never truncated."""
+
+    def __init__(self, *, prompt_tokens: int, max_length: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens; with an answer of at least one token"
+            f" at most {max_length} fit"
+        )
+        self.prompt_tokens = prompt_tokens
+        self.max_length = max_length
+
+
+class ModelNotLoadable(ValueError):
+    """The model is not there, or it computes in a way that the engine does not have."""

@@ -1,0 +1,151 @@
+"""From a folder or a hub name to a model that fits into memory, its cache beside it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from batch_api.engine import linears
+from batch_api.engine.cache import Cache, LayerShape, bytes_per_slot
+from batch_api.engine.errors import ModelNotLoadable
+from batch_api.engine.model import Model
+from batch_api.engine.probe import check, layer_shapes, reference
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DEFAULT_LENGTH = 2048
+_SHARE = {"cpu": 0.5, "cuda": 0.9}  # of the free memory, for the cache
+
+_log = logging.getLogger(__name__)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelNotLoadable(f"no tokenizer of {name}: {_first_line(error)}") from error
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return tokenizer
+
+
+def load_model(
+    name: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_sequences: int,
+    max_length: int | None,
+) -> Model:
+    """Load, take the cache's memory, and see that the model computes what it should."""
+    network = _load_network(name, device, dtype)
+    expected = reference(network)
+    shapes = layer_shapes(network)
+    if device.type == "cpu":
+        linears.pack(network)
+    positions = _positions(network.config, max_length)
+    slots = _slots(shapes, max_sequences, positions, dtype, device)
+    cache = Cache(shapes, slots=slots, positions=positions, dtype=dtype, device=device)
+    model = Model(network, cache)
+    check(model, expected)
+    _log_loaded(name, model)
+    return model
+
+
+def choose_device(name: str | None) -> torch.device:
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """As asked for; else bf16 where the hardware multiplies it, and fp32 where not."""
+    if name is None:
+        has_bf16 = device.type == "cuda" or linears.has_fast_bf16()
+        return torch.bfloat16 if has_bf16 else torch.float32
+    if name not in _DTYPES:
+        raise ModelNotLoadable(f"the dtype {name} is none of {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
+def end_tokens(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """What the generation settings and the tokenizer name; the config, often stale, if neither."""
+    named = _token_set(network.generation_config) | _token_set(tokenizer)
+    return named or _token_set(network.config)
+
+
+def _token_set(source: object) -> frozenset[int]:
+    token: Any = getattr(source, "eos_token_id", None)
+    if token is None:
+        return frozenset()
+    return frozenset(token if isinstance(token, list) else [token])
+
+
+def _load_network(name: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        network: Any = AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, attn_implementation="eager"
+        )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelNotLoadable(f"{name} cannot be loaded: {_first_line(error)}") from error
+    if network.config.is_encoder_decoder:
+        raise ModelNotLoadable(f"{name} is an encoder-decoder, not a causal language model")
+    loaded: PreTrainedModel = network.to(device).eval()
+    return loaded
+
+
+def _positions(config: Any, wanted: int | None) -> int:
+    """Positions a slot has: what is asked for, up to what the model knows."""
+    text = config.get_text_config()
+    known: int = getattr(text, "max_position_embeddings", None) or wanted or _DEFAULT_LENGTH
+    rope: Any = getattr(text, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":  # beyond it, angles change with the longest neighbour
+        known = min(known, rope["original_max_position_embeddings"])
+    return min(known, wanted or _DEFAULT_LENGTH)
+
+
+def _slots(
+    shapes: list[LayerShape],
+    wanted: int,
+    positions: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> int:
+    one = bytes_per_slot(shapes, positions=positions, dtype=dtype)
+    free = int(_free_bytes(device) * _SHARE.get(device.type, 0.5))
+    if free < one:
+        raise ModelNotLoadable(
+            f"one sequence of {positions} positions needs {one:,} bytes of cache; {free:,} are free"
+        )
+    return min(wanted, free // one)
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise ModelNotLoadable("this system does not say how much memory is free")
+
+
+def _log_loaded(name: str, model: Model) -> None:
+    _log.info(
+        "model loaded",
+        extra={
+            "model": name,
+            "sequences": model.cache.slots,
+            "length": model.cache.positions,
+            "cache_bytes": model.cache.memory_bytes,
+            "bytes": model.memory_bytes,
+        },
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,82 @@
+"""A sequence: one request inside the engine, with what is asked of it and how far it is.
+
+No torch here: the batcher and the worker's HTTP half import this without it.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from random import Random
+
+
+class Priority(IntEnum):
+    """Who goes first: the lower number."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"  # the end token or a stop string
+    LENGTH = "length"  # max_tokens, or the cache's last position
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingOptions:
+    max_tokens: int
+    temperature: float = 1.0  # 0 is greedy
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_end: bool = False  # for benchmarks: go on past the end token
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError("max_tokens must be at least 1")
+        if not self.temperature >= 0:
+            raise ValueError("temperature must be at least 0")
+        if not 0 < self.top_p <= 1:
+            raise ValueError("top_p must be above 0 and at most 1")
+
+
+class Sequence:
+    """A prompt and the tokens generated after it; `slot` and `cached` belong to the batcher."""
+
+    def __init__(
+        self,
+        prompt: list[int],
+        options: SamplingOptions,
+        *,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> None:
+        if not prompt:
+            raise ValueError("a prompt needs at least one token")
+        self.prompt = prompt
+        self.options = options
+        self.priority = priority
+        self.tokens: list[int] = []
+        self.finish_reason: FinishReason | None = None
+        self.slot: int | None = None
+        self.cached = 0
+        self._random = Random(options.seed)  # noqa: S311 (not for secrets)
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt) + len(self.tokens)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.finish_reason is not None
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.options.temperature == 0
+
+    def span(self, start: int, stop: int) -> list[int]:
+        """The tokens at positions start to stop, of the prompt and then of the answer."""
+        size = len(self.prompt)
+        return self.prompt[start:stop] + self.tokens[max(0, start - size) : max(0, stop - size)]
+
+    def draw(self) -> float:
+        """A uniform number in [0, 1), from this sequence's own generator: one for each token."""
+        return self._random.random()
