@@ -1,0 +1,144 @@
+"""`/v1/batches`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from batch_api.api.deps import Parts, json_body
+from batch_api.api.missing import no_such_batch, no_such_cursor, no_such_file
+from batch_api.errors import BadRequest, Conflict
+from batch_api.lifecycle import BatchStatus
+from batch_api.schemas.batches import (
+    Batch,
+    BatchErrors,
+    BatchUsage,
+    InputTokensDetails,
+    NewBatch,
+    OutputTokensDetails,
+    RequestCounts,
+)
+from batch_api.schemas.ids import batch_id, file_id
+from batch_api.schemas.lists import Listing
+from batch_api.store import batches, files
+from batch_api.store.pages import UnknownCursor
+from batch_api.store.tables import BatchRow
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+_WINDOW_SECONDS = {"24h": 24 * 3600}
+
+
+@router.post("")
+async def create(new: Annotated[NewBatch, Depends(json_body(NewBatch))], parts: Parts) -> Batch:
+    now = parts.clock.now()
+    async with parts.database.write.begin() as session:
+        await _check_input(session, new.input_file_id, now=now)
+        row = _add(session, new, created_at=int(now))
+    parts.ring()
+    return _batch(row)
+
+
+@router.get("")
+async def listing(
+    parts: Parts,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=0, le=100)] = 20,
+) -> Listing[Batch]:
+    try:
+        async with parts.database.read() as session:
+            page = await batches.page(session, after=after, limit=limit)
+    except UnknownCursor as error:
+        raise no_such_cursor(after) from error
+    return Listing.of([_batch(row) for row in page.rows], has_more=page.has_more)
+
+
+@router.get("/{id}")
+async def one(id: str, parts: Parts) -> Batch:
+    async with parts.database.read() as session:
+        row = await batches.get(session, id)
+    if row is None:
+        raise no_such_batch(id)
+    return _batch(row)
+
+
+@router.post("/{id}/cancel")
+async def cancel(id: str, parts: Parts) -> Batch:
+    async with parts.database.write.begin() as session:
+        cancelled = await batches.cancel(session, id, now=parts.clock.now())
+        row = await batches.get(session, id)
+    if row is None:
+        raise no_such_batch(id)
+    if cancelled:
+        parts.ring()
+    elif row.status not in (BatchStatus.CANCELLING, BatchStatus.CANCELLED):
+        raise Conflict(f"Cannot cancel a batch with status '{row.status}'.")
+    return _batch(row)
+
+
+async def _check_input(session: AsyncSession, id: str, *, now: float) -> None:
+    row = await files.get(session, id, now=now)
+    if row is None:
+        raise no_such_file(id, param="input_file_id")
+    if row.purpose != "batch":
+        raise BadRequest(
+            f"Invalid value for 'input_file_id': its purpose is '{row.purpose}', not 'batch'.",
+            param="input_file_id",
+            code="invalid_value",
+        )
+
+
+def _add(session: AsyncSession, new: NewBatch, *, created_at: int) -> BatchRow:
+    expiry = new.output_expires_after
+    return batches.add(
+        session,
+        id=batch_id(),
+        endpoint=new.endpoint,
+        completion_window=new.completion_window,
+        input_file_id=new.input_file_id,
+        output_file_id=file_id(),
+        error_file_id=file_id(),
+        created_at=created_at,
+        expires_at=created_at + _WINDOW_SECONDS[new.completion_window],
+        metadata=new.metadata,
+        output_expires_after_seconds=expiry.seconds if expiry else None,
+    )
+
+
+def _batch(row: BatchRow) -> Batch:
+    status = BatchStatus(row.status)
+    is_published = status.is_final and status is not BatchStatus.FAILED
+    total = row.total or 0
+    return Batch(
+        id=row.id,
+        endpoint=row.endpoint,
+        model=row.model,
+        errors=BatchErrors(data=row.errors) if row.errors else None,
+        input_file_id=row.input_file_id,
+        completion_window=row.completion_window,
+        status=status,
+        output_file_id=row.output_file_id if is_published and row.completed else None,
+        error_file_id=row.error_file_id if is_published and row.completed < total else None,
+        created_at=row.created_at,
+        in_progress_at=row.in_progress_at,
+        expires_at=row.expires_at,
+        finalizing_at=row.finalizing_at,
+        completed_at=row.completed_at,
+        failed_at=row.failed_at,
+        expired_at=row.expired_at,
+        cancelling_at=row.cancelling_at,
+        cancelled_at=row.cancelled_at,
+        request_counts=RequestCounts(total=total, completed=row.completed, failed=row.failed),
+        usage=_usage(row),
+        metadata=row.labels,
+    )
+
+
+def _usage(row: BatchRow) -> BatchUsage:
+    return BatchUsage(
+        input_tokens=row.input_tokens,
+        input_tokens_details=InputTokensDetails(cached_tokens=row.cached_tokens),
+        output_tokens=row.output_tokens,
+        output_tokens_details=OutputTokensDetails(reasoning_tokens=row.reasoning_tokens),
+        total_tokens=row.input_tokens + row.output_tokens,
+    )

@@ -1,0 +1,110 @@
+"""What routes are given: the parts of the server, and what there is to know of the HTTP request.
+
+Besides the error handler this is the only place that sees the HTTP request itself.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import BaseModel
+
+from batch_api.clock import Clock
+from batch_api.envelope import parse
+from batch_api.errors import TooLarge
+from batch_api.settings import Settings
+from batch_api.store.blobs import Blobs
+from batch_api.store.database import Database
+from batch_api.upstream import Upstreams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllParts:
+    database: Database
+    blobs: Blobs
+    upstreams: Upstreams
+    settings: Settings
+    clock: Clock
+    ring: Callable[[], None]
+    """Wakes the scheduler; only after the commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A body that streams in, and what its headers say of it."""
+
+    content_type: str
+    announced_bytes: int
+    """0 if it isn't known."""
+    chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """To be passed on as it is."""
+
+    path: str
+    body: bytes
+    request_id: str
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _parts(request: Request) -> AllParts:
+    parts: AllParts = request.app.state.parts
+    return parts
+
+
+Parts = Annotated[AllParts, Depends(_parts)]
+
+
+def _incoming(request: Request) -> Incoming:
+    announced = request.headers.get("content-length", "")
+    return Incoming(
+        content_type=request.headers.get("content-type", ""),
+        announced_bytes=int(announced) if announced.isdecimal() else 0,
+        chunks=request.stream(),
+    )
+
+
+IncomingBody = Annotated[Incoming, Depends(_incoming)]
+
+
+async def _whole_body(incoming: IncomingBody, parts: Parts) -> bytes:
+    limit = parts.settings.max_body_bytes
+    if incoming.announced_bytes > limit:
+        raise TooLarge(f"The body is larger than {limit} bytes.")
+    body = bytearray()
+    async for chunk in incoming.chunks:
+        body += chunk
+        if len(body) > limit:
+            raise TooLarge(f"The body is larger than {limit} bytes.")
+    return bytes(body)
+
+
+WholeBody = Annotated[bytes, Depends(_whole_body)]
+
+
+def json_body(model: type[_Model]) -> Callable[[bytes], Awaitable[_Model]]:
+    """A dependency: the body as `model`, whatever content type the client gives it."""
+
+    async def read(body: WholeBody) -> _Model:
+        return parse(model, body)
+
+    return read
+
+
+def _call(request: Request, body: WholeBody) -> Call:
+    return Call(path=request.url.path, body=body, request_id=request.state.request_id)
+
+
+TheCall = Annotated[Call, Depends(_call)]
+
+
+def _range_header(request: Request) -> str | None:
+    return request.headers.get("range")
+
+
+RangeHeader = Annotated[str | None, Depends(_range_header)]

@@ -1,0 +1,137 @@
+"""`/v1/files`."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from batch_api.api.deps import AllParts, IncomingBody, Parts, RangeHeader
+from batch_api.api.downloading import Download, span_of, whole
+from batch_api.api.missing import no_such_cursor, no_such_file
+from batch_api.api.uploading import Upload, receive
+from batch_api.schemas.files import DeletedFile, File
+from batch_api.schemas.ids import file_id
+from batch_api.schemas.lists import Listing
+from batch_api.store import files
+from batch_api.store.blobs import Written
+from batch_api.store.pages import UnknownCursor
+from batch_api.store.tables import FileRow
+from batch_api.store.trouble import StoreError
+
+router = APIRouter(prefix="/v1/files", tags=["files"])
+
+_BATCH_EXPIRY_SECONDS = 30 * 24 * 3600
+
+
+@router.post("")
+async def create(incoming: IncomingBody, parts: Parts) -> File:
+    """The bytes are on the disk before the row speaks of them, and the row before the answer."""
+    id = file_id()
+    async with parts.blobs.writing(id) as writer:
+        upload = await receive(incoming, writer, parts.settings)
+        written = await parts.blobs.publish(id, writer)
+    try:
+        return _file(await _add(parts, id, upload, written))
+    except StoreError:
+        await parts.blobs.delete(id)
+        raise
+
+
+@router.get("")
+async def listing(
+    parts: Parts,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: str | None = None,
+) -> Listing[File]:
+    now = parts.clock.now()
+    try:
+        async with parts.database.read() as session:
+            page = await files.page(
+                session, after=after, limit=limit, order=order, purpose=purpose, now=now
+            )
+    except UnknownCursor as error:
+        raise no_such_cursor(after) from error
+    return Listing.of([_file(row) for row in page.rows], has_more=page.has_more)
+
+
+@router.get("/{id}")
+async def one(id: str, parts: Parts) -> File:
+    return _file(await _find(parts, id))
+
+
+@router.get("/{id}/content", response_class=Response)
+async def content(id: str, parts: Parts, wanted: RangeHeader) -> Response:
+    row = await _find(parts, id)
+    span = span_of(wanted, row.bytes)
+    opened = await asyncio.to_thread(_open, parts.blobs.path(row.id))
+    if opened is None:
+        raise no_such_file(id)
+    return Download(opened, filename=row.filename, span=span)
+
+
+@router.head("/{id}/content", response_class=Response)
+async def content_head(id: str, parts: Parts) -> Response:
+    row = await _find(parts, id)
+    return Response(headers=whole(row.bytes).headers(row.filename))
+
+
+@router.delete("/{id}")
+async def delete(id: str, parts: Parts) -> DeletedFile:
+    """A batch that still reads the file keeps its bytes, and drops them at its end."""
+    async with parts.database.write.begin() as session:
+        row = await files.get(session, id, now=parts.clock.now())
+        is_removed = row is not None and await files.remove(session, id)
+        is_held = await files.is_held(session, id)
+    if not is_removed:
+        raise no_such_file(id)
+    if not is_held:
+        await parts.blobs.delete(id)
+    return DeletedFile(id=id)
+
+
+async def _find(parts: AllParts, id: str) -> FileRow:
+    async with parts.database.read() as session:
+        row = await files.get(session, id, now=parts.clock.now())
+    if row is None:
+        raise no_such_file(id)
+    return row
+
+
+def _open(path: Path) -> BinaryIO | None:
+    """Opened before the answer starts: a delete can't cut it short then. None: deleted."""
+    try:
+        return path.open("rb", buffering=0)
+    except FileNotFoundError:
+        return None
+
+
+async def _add(parts: AllParts, id: str, upload: Upload, written: Written) -> FileRow:
+    created_at = int(parts.clock.now())
+    lifetime = upload.expires_after_seconds
+    if lifetime is None and upload.purpose == "batch":
+        lifetime = _BATCH_EXPIRY_SECONDS
+    async with parts.database.write.begin() as session:
+        return files.add(
+            session,
+            id=id,
+            filename=upload.filename,
+            purpose=upload.purpose,
+            bytes=written.bytes,
+            sha256=written.sha256,
+            created_at=created_at,
+            expires_at=None if lifetime is None else created_at + lifetime,
+        )
+
+
+def _file(row: FileRow) -> File:
+    return File(
+        id=row.id,
+        bytes=row.bytes,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        filename=row.filename,
+        purpose=row.purpose,
+    )

@@ -1,0 +1,123 @@
+"""Single requests, passed on to an upstream byte for byte, ahead of the batches."""
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from typing import Any
+
+import aiohttp
+from fastapi import APIRouter, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from batch_api.api.deps import Call, Parts, TheCall
+from batch_api.errors import APIError, Unavailable
+from batch_api.schemas.priority import PRIORITY_HEADER
+from batch_api.upstream import UpstreamBroke, Upstreams, UpstreamUnreachable
+
+router = APIRouter(tags=["inference"])
+
+_KEPT_HEADERS = (
+    "content-type",
+    "cache-control",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+)
+
+
+class BadGateway(APIError):
+    status = 502
+    code = "upstream_broke"
+
+
+@router.post("/v1/chat/completions", response_class=Response)
+@router.post("/v1/completions", response_class=Response)
+@router.post("/v1/embeddings", response_class=Response)
+@router.post("/v1/responses", response_class=Response)
+async def pass_on(call: TheCall, parts: Parts) -> Response:
+    """The upstream judges the body, and answers 404 to what it doesn't have."""
+    return Relay(parts.upstreams, call)
+
+
+class Relay(Response):
+    """The answer of the upstream: streams as they come, anything else when it is whole."""
+
+    def __init__(self, upstreams: Upstreams, call: Call) -> None:
+        super().__init__()
+        self._upstreams = upstreams
+        self._call = call
+        self._begun = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._send = send
+        await _while_connected(receive, self._relay())
+
+    async def _relay(self) -> None:
+        headers = {PRIORITY_HEADER: "interactive", "x-request-id": self._call.request_id}
+        try:
+            async with self._upstreams.open(
+                "POST", self._call.path, body=self._call.body, headers=headers
+            ) as reply:
+                await self._pass_on(reply)
+        except UpstreamUnreachable as error:
+            raise Unavailable("No upstream can be reached.") from error
+        except UpstreamBroke as error:
+            failure = BadGateway("The upstream broke off before its answer was whole.")
+            if not self._begun:
+                raise failure from error
+            await self._more(b"\ndata: %s\n\n" % json.dumps(failure.body).encode())
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _pass_on(self, reply: aiohttp.ClientResponse) -> None:
+        if reply.content_type == "text/event-stream":
+            await self._stream(reply)
+        else:
+            body = await reply.read()
+            await self._begin(reply, {"content-length": str(len(body))})
+            await self._more(body)
+
+    async def _stream(self, reply: aiohttp.ClientResponse) -> None:
+        """Whole lines only, so that an error event never lands in the middle of another."""
+        held = b""
+        async for chunk in reply.content.iter_any():
+            lines, newline, held = (held + chunk).rpartition(b"\n")
+            if newline:
+                await self._begin(reply, {"x-accel-buffering": "no"})
+                await self._more(lines + newline)
+        await self._begin(reply, {})
+        await self._more(held)
+
+    async def _begin(self, reply: aiohttp.ClientResponse, more: dict[str, str]) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        kept = {name: reply.headers[name] for name in _KEPT_HEADERS if name in reply.headers}
+        headers = [(name.encode(), value.encode()) for name, value in (kept | more).items()]
+        await self._send(
+            {"type": "http.response.start", "status": reply.status, "headers": headers}
+        )
+
+    async def _more(self, body: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def _while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work. Raises ClientDisconnect if the client left first; the work has ended then."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_left(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.wait((working, leaving))
+
+
+async def _left(receive: Receive) -> None:
+    """The body has been read: nothing else can come."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,24 @@
+"""The ids that clients see."""
+
+import hashlib
+import secrets
+import string
+
+_BASE62 = string.digits + string.ascii_letters
+
+
+def file_id() -> str:
+    return "file-" + "".join(secrets.choice(_BASE62) for _ in range(22))
+
+
+def batch_id() -> str:
+    return f"batch_{secrets.token_hex(16)}"
+
+
+def request_id() -> str:
+    return f"req_{secrets.token_hex(16)}"
+
+
+def line_id(batch_id: str, line: int) -> str:
+    """Of a line of an output file: the same each time that the file is written."""
+    return f"batch_req_{hashlib.sha256(f'{batch_id}:{line}'.encode()).hexdigest()[:32]}"
