@@ -1,0 +1,1 @@
+"""One process, one GPU: HTTP in front, a thread with the engine behind."""

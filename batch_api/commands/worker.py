@@ -1,0 +1,177 @@
+"""`batch-api worker`: one model on one device, in one process."""
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+
+from batch_api import logs
+from batch_api.commands.listening import bind, listen, stop_on_signals
+from batch_api.engine.errors import ModelNotLoadable
+from batch_api.errors import Unusable
+from batch_api.worker.app import create_app
+from batch_api.worker.engine_thread import EngineThread
+from batch_api.worker.parent import exit_with_parent as end_with_parent
+
+if TYPE_CHECKING:
+    from batch_api.engine.engine import Engine
+
+GRACE_SECONDS = 30.0
+_SENDING_SECONDS = 3  # for answers that are ready when the server stops
+_THREAD_SECONDS = 1.0
+_FAILED, _UNUSABLE = 1, 2
+
+log = logging.getLogger(__name__)
+
+
+def serve_worker(
+    *,
+    model: str,
+    served_model_name: str | None,
+    host: str,
+    port: int,
+    device: str | None,
+    dtype: str | None,
+    max_sequences: int | None,
+    max_length: int | None,
+    max_waiting: int,
+    log_level: str,
+    exit_with_parent: bool,
+) -> int:
+    """Until a signal comes, or the engine fails; the exit code."""
+    logs.configure(log_level)
+    if exit_with_parent:
+        end_with_parent()
+    try:
+        _check(model)
+        with bind(host, port) as listener:
+            load = _loader(
+                model,
+                device=device,
+                dtype=dtype,
+                max_sequences=max_sequences,
+                max_length=max_length,
+            )
+            name = served_model_name or _name_of(model)
+            return run_worker(load, model=name, listener=listener, max_waiting=max_waiting)
+    except Unusable as error:
+        return _refuse(error)
+
+
+def run_worker(
+    load: Callable[[], "Engine"],
+    *,
+    model: str,
+    listener: socket.socket,
+    max_waiting: int,
+    grace_seconds: float = GRACE_SECONDS,
+) -> int:
+    """`load` is called in the engine's thread; `model` is the name that requests use."""
+    serving = _serve(
+        load, model=model, listener=listener, max_waiting=max_waiting, grace_seconds=grace_seconds
+    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        thread, has_ended = runner.run(serving)
+    code = _exit_code(thread)
+    if not has_ended:  # in the middle of loading or of a step: torch can't be interrupted
+        _exit_at_once(code)
+    return code
+
+
+async def _serve(
+    load: Callable[[], "Engine"],
+    *,
+    model: str,
+    listener: socket.socket,
+    max_waiting: int,
+    grace_seconds: float,
+) -> tuple[EngineThread, bool]:
+    """The thread, and whether it has ended."""
+    stop, over = stop_on_signals(), asyncio.Event()
+    thread = EngineThread(load, max_waiting=max_waiting)
+    app = create_app(thread, model=model)
+    thread.start()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(listen(app, listener, over, grace_seconds=_SENDING_SECONDS))
+        print(_banner(listener, model), flush=True)
+        await _first_of(stop.wait(), thread.failed.wait())
+        if thread.failure is None:
+            await thread.drain(grace_seconds)
+        over.set()
+    return thread, await thread.stop(_THREAD_SECONDS)
+
+
+def _check(model: str) -> None:
+    """What can be said about a model before torch is there. Raises Unusable."""
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if missing:
+        raise Unusable(f"A worker needs {' and '.join(missing)}: pip install 'batch-api[worker]'.")
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise Unusable(f"The folder {model} holds no model: it has no config.json.")
+    elif folder.exists():
+        raise Unusable(f"{model} is not a folder with a model in it.")
+    elif _looks_like_a_path(model):
+        raise Unusable(f"There is no folder {model}.")
+
+
+def _looks_like_a_path(model: str) -> bool:
+    """A hub name is `name` or `organisation/name`."""
+    return model.startswith(("/", ".", "~")) or model.count("/") > 1
+
+
+def _name_of(model: str) -> str:
+    folder = Path(model).expanduser()
+    return folder.resolve().name if folder.is_dir() else model
+
+
+def _loader(model: str, **options: Any) -> Callable[[], "Engine"]:
+    given = {name: value for name, value in options.items() if value is not None}
+
+    def load() -> "Engine":
+        from batch_api.engine.engine import Engine  # torch takes seconds to import
+
+        return Engine.load(str(Path(model).expanduser()), **given)
+
+    return load
+
+
+def _exit_code(thread: EngineThread) -> int:
+    if isinstance(thread.failure, ModelNotLoadable):
+        return _refuse(thread.failure)
+    if thread.failure is not None:
+        log.error("the engine failed", exc_info=thread.failure)
+        return _FAILED
+    return 0
+
+
+def _refuse(error: Exception) -> int:
+    print(f"batch-api: {error}", file=sys.stderr)
+    return _UNUSABLE
+
+
+def _exit_at_once(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+
+
+def _banner(listener: socket.socket, model: str) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"batch-api worker listens on http://{shown}:{port} and loads {model}."

@@ -1,0 +1,65 @@
+"""What routes need from the HTTP request, which no other file here looks into."""
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Header, Request
+
+from batch_api.engine.sequence import Priority
+from batch_api.envelope import parse
+from batch_api.errors import BadRequest, TooLarge
+from batch_api.schemas.chat import ChatRequest
+from batch_api.schemas.priority import PRIORITY_HEADER
+from batch_api.worker.disconnect import while_connected
+from batch_api.worker.engine_thread import EngineThread
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What this process serves."""
+
+    model: str
+    created: int
+    engine: EngineThread
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    request: Request
+
+    async def wait_for(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Raises ClientDisconnect if the client goes away first."""
+        return await while_connected(self.request.receive, work)
+
+
+def _served(request: Request) -> Served:
+    served = request.app.state.served
+    assert isinstance(served, Served)
+    return served
+
+
+async def _chat(request: Request) -> ChatRequest:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            raise TooLarge(f"The body of your request is over {MAX_BODY_BYTES} bytes.")
+    return parse(ChatRequest, bytes(body))
+
+
+def _priority(name: Annotated[str, Header(alias=PRIORITY_HEADER)] = "interactive") -> Priority:
+    names = {priority.name.lower(): priority for priority in Priority}
+    if name not in names:
+        raise BadRequest(f"The header {PRIORITY_HEADER} must be one of: {', '.join(names)}.")
+    return names[name]
+
+
+ServedHere = Annotated[Served, Depends(_served)]
+ChatBody = Annotated[ChatRequest, Depends(_chat)]
+RequestPriority = Annotated[Priority, Depends(_priority)]
+WaitingClient = Annotated[Client, Depends(Client)]

@@ -1,0 +1,34 @@
+"""`GET /v1/models`: the one model of this worker, listed also while it is loading."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from batch_api.errors import NotFound
+from batch_api.worker.deps import Served, ServedHere
+
+router = APIRouter()
+
+
+@router.get("/v1/models")
+async def list_models(served: ServedHere) -> dict[str, Any]:
+    return {"object": "list", "data": [_model(served)]}
+
+
+@router.get("/v1/models/{model:path}")
+async def retrieve_model(model: str, served: ServedHere) -> dict[str, Any]:
+    if model != served.model:
+        message = f"The model '{model[:100]}' does not exist here; there is: {served.model}."
+        raise NotFound(message, param="model", code="model_not_found")
+    return _model(served)
+
+
+def _model(served: Served) -> dict[str, Any]:
+    engine = served.engine.engine
+    model: dict[str, Any] = {
+        "id": served.model,
+        "object": "model",
+        "created": served.created,
+        "owned_by": "local",
+    }
+    return model | ({"max_model_len": engine.max_length} if engine else {})
