@@ -76,6 +76,8 @@ class Dispatcher:
         self._sources: Mapping[int, Source] = {}
         self._unread: deque[list[tuple[Lease, Source]]] = deque()
         self._queue: asyncio.Queue[Errand | None] = asyncio.Queue()
+        self._outstanding = 0
+        """Requests leased and not yet seen to, in flight or before it."""
 
     async def run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
@@ -114,10 +116,11 @@ class Dispatcher:
 
     async def _lease(self) -> None:
         sources = self._sources
-        room = 2 * self._settings.max_in_flight - self._ledger.held
+        room = 2 * self._settings.max_in_flight - self._outstanding
         if not sources or room <= 0:
             return
         leases = await self._ledger.lease(sources, room)
+        self._outstanding += len(leases)
         pairs = [(lease, sources[lease.batch_number]) for lease in leases]
         self._unread.extend(_pages(pairs, _READ_BYTES))
 
@@ -136,6 +139,7 @@ class Dispatcher:
             if self._is_low:
                 self._bell.set()
             await self._run(errand, stop)
+            self._outstanding -= 1
 
     async def _run(self, errand: Errand, stop: asyncio.Event) -> None:
         """Send it until the upstream takes it, and see to what comes of it."""

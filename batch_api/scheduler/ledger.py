@@ -39,10 +39,6 @@ class Ledger:
         self._enough = asyncio.Event()
         self._closed = asyncio.Event()
 
-    @property
-    def held(self) -> int:
-        return len(self._held)
-
     async def lease(self, batch_numbers: Iterable[int], limit: int) -> list[Lease]:
         """Up to `limit` requests, of the first batch as many as it has, then of the next."""
         now = self._clock.monotonic()

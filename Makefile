@@ -1,0 +1,48 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo serve test test-slow check lint fmt bench
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(READY) ## Set up, start a server, run a real batch through the SDK, show the answers
+	@$(BIN)/python scripts/demo.py
+
+serve: $(READY) ## Serve the bundled model on http://127.0.0.1:5000/v1
+	@$(BIN)/batch-api serve
+
+test: $(READY) ## Set up and run the tests
+	$(BIN)/pytest
+
+test-slow: $(READY) ## Crash sweeps and other long suites
+	$(BIN)/pytest -m slow
+
+check: lint test ## Format, lint, types, migrations and tests
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	@rm -f build/schema.db
+	$(BIN)/alembic upgrade head
+	$(BIN)/alembic check
+
+fmt: $(READY) ## Format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## Compare the engine and the control plane with what they are measured against
+	$(BIN)/python -m benchmarks.control_plane
+	$(BIN)/python -m benchmarks.engine
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "batch-api needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[worker,dev]'
+	@touch $(READY)
