@@ -34,6 +34,10 @@ def free_port() -> int:
         return port
 
 
+class HasEnded(Exception):
+    """The process ended by itself."""
+
+
 class Program:
     """A subprocess that serves HTTP; can be started again on the same port.
 
@@ -43,10 +47,16 @@ class Program:
     ready_path = "/"
 
     def __init__(
-        self, arguments: Sequence[str], *, log: Path, port: int, environment: Mapping[str, str]
+        self,
+        arguments: Sequence[str],
+        *,
+        log: Path,
+        port: int,
+        environment: Mapping[str, str],
+        under: Sequence[str] = (),
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self._command = [sys.executable, "-m", *arguments, "--port", str(port)]
+        self._command = [*under, sys.executable, "-m", *arguments, "--port", str(port)]
         ours = {name: value for name, value in os.environ.items() if "BATCH_API" not in name}
         self._environment = ours | dict(environment)
         self._log = log
@@ -91,17 +101,17 @@ class Program:
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while not self._is_ready():
-            assert self._running.poll() is None, f"it ended at once\n{self.log_tail()}"
+            self.live(0)
             assert time.monotonic() < deadline, f"it doesn't get ready\n{self.log_tail()}"
             time.sleep(_POLL_SECONDS)
 
     def live(self, seconds: float) -> None:
-        """Let it run; it must not end by itself."""
+        """Let it run. Raises HasEnded."""
         try:
             code = self._running.wait(seconds)
         except subprocess.TimeoutExpired:
             return
-        raise AssertionError(f"it ended by itself with {code}\n{self.log_tail()}")
+        raise HasEnded(f"with {code}\n{self.log_tail()}")
 
     def kill(self) -> None:
         """SIGKILL to the process itself, not to its children."""
@@ -153,14 +163,16 @@ class Server(Program):
         *upstreams: str,
         port: int | None = None,
         settings: Mapping[str, object] | None = None,
+        under: Sequence[str] = (),
     ) -> None:
-        """`settings`: by the names of `batch_api.settings`."""
+        """`settings`: by the names of `batch_api.settings`; `under`: a command that runs it."""
         self.data_dir = folder / "data"
         arguments = ["batch_api", "serve", "--data-dir", str(self.data_dir)]
         for upstream in upstreams:
             arguments += ["--upstream", upstream]
         super().__init__(
             arguments,
+            under=under,
             log=folder / "server.log",
             port=port or free_port(),
             environment={
