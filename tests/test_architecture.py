@@ -1,0 +1,102 @@
+"""Who may import whom."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "batch_api"
+
+_BASIC = {"clock", "errors", "lifecycle", "logs", "settings"}
+MAY_IMPORT = {
+    "clock": set(),
+    "errors": set(),
+    "lifecycle": set(),
+    "logs": set(),
+    "settings": set(),
+    "engine": set(),
+    "schemas": {"lifecycle"},
+    "store": {"lifecycle", "errors"},
+    "envelope": {"errors"},
+    "upstream": {"schemas"},
+    "supervisor": {"errors"},
+    "api": {"store", "schemas", "upstream", "envelope"} | _BASIC,
+    "scheduler": {"store", "schemas", "upstream"} | _BASIC,
+    "worker": {"engine", "schemas", "envelope"} | _BASIC,
+}
+"""By part of the package. `cli` and `commands` build the object graph and may import all."""
+
+
+@pytest.mark.parametrize("part", sorted(MAY_IMPORT))
+def test_imports_point_one_way(part: str) -> None:
+    imported = {name for path in _files(part) for name in _imports(path)}
+
+    assert imported - {part} <= MAY_IMPORT[part]
+
+
+def test_every_part_has_its_rule() -> None:
+    parts = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith("__")}
+
+    assert parts - set(MAY_IMPORT) == {"cli", "commands", "demo_model", "py"}
+
+
+@pytest.mark.parametrize("module", ["batch_api.cli", "batch_api.commands.serve"])
+def test_a_server_needs_no_torch(module: str) -> None:
+    code = f"import sys; sys.modules['torch'] = None; import {module}"
+
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_only_the_store_writes_sql() -> None:
+    names = {name for path in _outside_store("sqlalchemy") for name in _imported_names(path)}
+
+    assert names <= {"AsyncSession"}
+
+
+def _files(part: str) -> list[Path]:
+    folder = PACKAGE / part
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Parts of the package that this file imports."""
+    for module in _modules(path):
+        if module.startswith("batch_api."):
+            yield module.split(".")[1]
+        assert module != "batch_api", f"{path} imports the whole package"
+
+
+def _modules(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            if node.module == "batch_api":
+                yield from (f"batch_api.{alias.name}" for alias in node.names)
+            elif node.module:
+                yield node.module
+
+
+def _using(package: str) -> list[Path]:
+    return [
+        path
+        for path in PACKAGE.rglob("*.py")
+        if any(module.split(".")[0] == package for module in _modules(path))
+    ]
+
+
+def _outside_store(package: str) -> list[Path]:
+    return [path for path in _using(package) if "store" not in path.relative_to(PACKAGE).parts]
+
+
+def _imported_names(path: Path) -> set[str]:
+    return {
+        alias.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sqlalchemy")
+        for alias in node.names
+    }
