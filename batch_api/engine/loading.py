@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -88,13 +89,15 @@ def _token_set(source: object) -> frozenset[int]:
 def _load_network(name: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
+        if AutoConfig.from_pretrained(name).is_encoder_decoder:
+            raise ModelNotLoadable(f"{name} is an encoder-decoder, not a causal language model")
         network: Any = AutoModelForCausalLM.from_pretrained(
             name, dtype=dtype, attn_implementation="eager"
         )
+    except ModelNotLoadable:
+        raise
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelNotLoadable(f"{name} cannot be loaded: {_first_line(error)}") from error
-    if network.config.is_encoder_decoder:
-        raise ModelNotLoadable(f"{name} is an encoder-decoder, not a causal language model")
     loaded: PreTrainedModel = network.to(device).eval()
     return loaded
 

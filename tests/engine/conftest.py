@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from batch_api.engine.engine import Engine
 from batch_api.engine.sequence import SamplingOptions, Sequence
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # the models are tiny
 
 END = "<|end|>"
 TEXT = ["the quick brown fox jumps over the lazy dog", "größer als früher", "naïve café, 東京 🙂"]
