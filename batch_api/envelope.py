@@ -83,11 +83,16 @@ def render(error: APIError) -> Response:
 
 
 def parse(model: type[_Model], raw: bytes) -> _Model:
-    """A JSON body, whatever its content type says. Raises BadRequest."""
+    """A JSON body, whatever its content type says; a null is an absent parameter.
+
+    Raises BadRequest.
+    """
     try:
         value = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
         raise BadRequest(f"The body of your request is not valid JSON: {error}.") from error
+    if isinstance(value, dict):
+        value = {name: given for name, given in value.items() if given is not None}
     return validate(model, value)
 
 

@@ -50,7 +50,7 @@ async def listing(
             page = await batches.page(session, after=after, limit=limit)
     except UnknownCursor as error:
         raise no_such_cursor(after) from error
-    return Listing.of([_batch(row) for row in page.rows], has_more=page.has_more)
+    return Listing[Batch].of([_batch(row) for row in page.rows], has_more=page.has_more)
 
 
 @router.get("/{id}")

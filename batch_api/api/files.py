@@ -54,7 +54,7 @@ async def listing(
             )
     except UnknownCursor as error:
         raise no_such_cursor(after) from error
-    return Listing.of([_file(row) for row in page.rows], has_more=page.has_more)
+    return Listing[File].of([_file(row) for row in page.rows], has_more=page.has_more)
 
 
 @router.get("/{id}")

@@ -1,17 +1,14 @@
 """The envelope of every list."""
 
 from collections.abc import Sequence
-from typing import Generic, Literal, Protocol, Self, TypeVar
+from typing import Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel
 
+from batch_api.schemas.batches import Batch
+from batch_api.schemas.files import File
 
-class _HasId(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-Item = TypeVar("Item", bound=_HasId)
+Item = TypeVar("Item", File, Batch)
 
 
 class Listing(BaseModel, Generic[Item]):

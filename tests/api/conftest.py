@@ -1,0 +1,128 @@
+"""The real app on a real port, over a real database; only the clock and the upstream are ours."""
+
+import asyncio
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+import uvicorn
+from openai import AsyncOpenAI
+
+from batch_api.api.app import create_app
+from batch_api.clock import Clock
+from batch_api.settings import MIB, Settings
+from batch_api.store.blobs import Blobs
+from batch_api.store.database import Database
+from batch_api.store.schema import upgrade
+from batch_api.upstream import Upstreams
+from tests.api.upstream import ScriptedUpstream
+
+START = 1_795_000_000
+LINE = b'{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {}}\n'
+
+
+class TurnableClock(Clock):
+    def __init__(self) -> None:
+        self.wall = float(START)
+
+    def now(self) -> float:
+        return self.wall
+
+
+@dataclass
+class Site:
+    """A running server, and what a test may look at behind its back."""
+
+    url: str
+    database: Database
+    blobs_folder: Path
+    clock: TurnableClock
+    upstream: ScriptedUpstream
+    client: AsyncOpenAI
+    http: aiohttp.ClientSession
+    rings: list[float]
+    """When the scheduler was woken."""
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def blobs_on_disk(self) -> list[str]:
+        return sorted(path.name for path in self.blobs_folder.iterdir())
+
+    async def upload(self, content: bytes = LINE) -> str:
+        file = await self.client.files.create(file=("in.jsonl", content), purpose="batch")
+        return file.id
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "batch-api.db"
+    upgrade(path)
+    return path
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        data_dir=tmp_path / "data",
+        max_file_bytes=8 * MIB,
+        max_batch_file_bytes=4 * MIB,
+        max_body_bytes=MIB,
+    )
+
+
+@pytest.fixture
+async def site(settings: Settings, migrated: Path) -> AsyncIterator[Site]:
+    settings.data_dir.mkdir()
+    shutil.copy(migrated, settings.data_dir)
+    database = await Database.open(settings.data_dir)
+    upstream = ScriptedUpstream()
+    upstreams = Upstreams([await upstream.start()], timeout_seconds=10)
+    clock = TurnableClock()
+    rings: list[float] = []
+    app = create_app(
+        database=database,
+        blobs=Blobs(settings.data_dir / "blobs"),
+        upstreams=upstreams,
+        settings=settings,
+        clock=clock,
+        ring=lambda: rings.append(clock.now()),
+    )
+    async with (
+        serving(app) as url,
+        AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+        aiohttp.ClientSession(url) as http,
+    ):
+        folder = settings.data_dir / "blobs"
+        yield Site(url, database, folder, clock, upstream, client, http, rings)
+    await upstreams.close()
+    await upstream.stop()
+    await database.close()
+
+
+@asynccontextmanager
+async def serving(app: object) -> AsyncIterator[str]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[listener])
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    # Not `server.shutdown`, which sleeps first: all clients are gone by now.
+    for listening in server.servers:
+        listening.close()
+    while server.server_state.connections:  # noqa: ASYNC110 uvicorn has no event for it
+        await asyncio.sleep(0)
