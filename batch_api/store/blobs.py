@@ -103,8 +103,10 @@ class Blobs:
 
 
 def _discard(file: BinaryIO, unfinished: Path) -> None:
-    file.close()
-    unfinished.unlink(missing_ok=True)
+    try:
+        file.close()  # writes what is buffered, for which there may be no space
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def read_slices(path: Path, slices: list[tuple[int, int]]) -> list[bytes]:

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import uvicorn
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from batch_api.api.app import create_app
 from batch_api.clock import Clock
@@ -96,7 +96,7 @@ async def site(settings: Settings, migrated: Path) -> AsyncIterator[Site]:
     )
     async with (
         serving(app) as url,
-        AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+        sdk(url) as client,
         aiohttp.ClientSession(url) as http,
     ):
         folder = settings.data_dir / "blobs"
@@ -104,6 +104,19 @@ async def site(settings: Settings, migrated: Path) -> AsyncIterator[Site]:
     await upstreams.close()
     await upstream.stop()
     await database.close()
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """For what nobody announces: files on disk."""
+    async with asyncio.timeout(5):
+        while not is_so():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+def sdk(url: str) -> AsyncOpenAI:
+    """Without certificates: loading them takes longer than most tests."""
+    http = DefaultAsyncHttpxClient(verify=False)
+    return AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, http_client=http)
 
 
 @asynccontextmanager
