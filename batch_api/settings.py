@@ -1,13 +1,16 @@
 """What two deployments may want different. Built once, in `commands/`, and passed on."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEMO_MODEL = Path(__file__).parent / "demo_model"
 
 MIB = 1024 * 1024
+
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+")]
 
 
 class Settings(BaseSettings):
@@ -21,7 +24,7 @@ class Settings(BaseSettings):
     log_level: str = "info"
 
     model: str = Field(str(DEMO_MODEL), description="for the workers that `serve` starts")
-    upstream: tuple[str, ...] = Field((), description="base URLs; none = start own workers")
+    upstream: tuple[Url, ...] = Field((), description="base URLs; none = start own workers")
 
     max_file_bytes: int = Field(512 * MIB, ge=1, description="bytes of one uploaded file")
     max_batch_file_bytes: int = Field(200 * MIB, ge=1, description="bytes of a batch's input")

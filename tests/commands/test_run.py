@@ -1,0 +1,180 @@
+"""`batch-api run` as a subprocess, against the stand-in."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server import StandinProcess
+from tests.standin import MODEL, Fault, answer_to
+
+_POLL_SECONDS = 0.02
+_SECONDS = 60
+
+
+@pytest.fixture
+def standin(tmp_path: Path) -> Iterator[StandinProcess]:
+    with StandinProcess(tmp_path, delay_ms=20) as standin:
+        yield standin
+
+
+def test_all_answers_come_in_input_order_and_nothing_else_stays(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    texts = [f"text {n}" for n in range(300)]
+
+    ended = _run(tmp_path, standin, _lines(texts))
+
+    assert ended.returncode == 0, ended.stderr
+    assert _answers(tmp_path / "out.jsonl") == [answer_to(text) for text in texts]
+    assert "300 of 300 lines answered" in ended.stderr
+    assert _files(tmp_path) == ["in.jsonl", "out.jsonl"]
+
+
+def test_a_failed_line_is_told_with_its_reason_and_the_exit_code(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    refused = str(Fault(status=400)) + "no"
+
+    ended = _run(tmp_path, standin, _lines(["yes", refused, "yes too"]))
+
+    assert ended.returncode == 1
+    assert "1 failed" in ended.stderr
+    assert "1 x 400" in ended.stderr
+    assert [line["custom_id"] for line in _read(tmp_path / "out.jsonl")] == ["0", "2"]
+    assert [line["custom_id"] for line in _read(tmp_path / "out.errors.jsonl")] == ["1"]
+
+
+def test_a_killed_job_goes_on_where_it_stopped(tmp_path: Path, standin: StandinProcess) -> None:
+    texts = [f"text {n}" for n in range(2000)]
+    first = _start(tmp_path, standin, _lines(texts))
+    _wait_until_answered(standin, 500)
+    first.kill()
+    first.communicate()
+    standin.wait_until_left()
+
+    second = _run(tmp_path, standin, _lines(texts))
+
+    assert second.returncode == 0, second.stderr
+    assert _answers(tmp_path / "out.jsonl") == [answer_to(text) for text in texts]
+    served = sum(standin.served().values())
+    # What was in flight, and what had come in since the last group was recorded.
+    assert served <= 2000 + 2 * 128 + 500
+
+
+def test_an_interrupted_job_says_how_to_go_on(tmp_path: Path, standin: StandinProcess) -> None:
+    job = _start(tmp_path, standin, _lines([f"text {n}" for n in range(2000)]))
+    _wait_until_answered(standin, 100)
+
+    job.terminate()
+    _, stderr = job.communicate(timeout=_SECONDS)
+
+    assert job.returncode == 130
+    assert "The same command goes on from here." in stderr
+    assert _run(tmp_path, standin, None).returncode == 0
+    assert sum(standin.served().values()) == 2000
+
+
+def test_a_job_of_another_input_is_not_mixed_up_with_it(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    job = _start(tmp_path, standin, _lines([f"text {n}" for n in range(2000)]))
+    _wait_until_answered(standin, 100)
+    job.terminate()
+    job.communicate(timeout=_SECONDS)
+
+    other = _run(tmp_path, standin, _lines(["another"]))
+
+    assert other.returncode == 2
+    assert "unfinished job of another input" in other.stderr
+
+
+def test_an_invalid_input_is_refused_line_by_line(tmp_path: Path, standin: StandinProcess) -> None:
+    lines = _lines(["fine", "fine too"])
+
+    ended = _run(tmp_path, standin, lines + b"nonsense\n" + lines[: lines.index(b"\n") + 1])
+
+    assert ended.returncode == 2
+    assert "line 3: " in ended.stderr
+    assert "line 4: " in ended.stderr
+    assert _files(tmp_path) == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}\n", b"\xff\n"])
+def test_an_input_without_a_first_request_is_refused_in_one_sentence(
+    tmp_path: Path, standin: StandinProcess, content: bytes
+) -> None:
+    ended = _run(tmp_path, standin, content)
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("batch-api: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_missing_input_is_refused_in_one_sentence(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    ended = _run(tmp_path, standin, None)
+
+    assert ended.returncode == 2
+    assert (
+        ended.stderr
+        == f"batch-api: {tmp_path / 'in.jsonl'} can't be read: No such file or directory.\n"
+    )
+
+
+def _run(
+    folder: Path, standin: StandinProcess, content: bytes | None
+) -> subprocess.CompletedProcess[str]:
+    process = _start(folder, standin, content)
+    stdout, stderr = process.communicate(timeout=_SECONDS)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def _start(folder: Path, standin: StandinProcess, content: bytes | None) -> "subprocess.Popen[str]":
+    if content is not None:
+        (folder / "in.jsonl").write_bytes(content)
+    command = [sys.executable, "-m", "batch_api", "run", str(folder / "in.jsonl")]
+    options = ["-o", str(folder / "out.jsonl"), "--upstream", standin.url]
+    return subprocess.Popen(
+        command + options, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _wait_until_answered(standin: StandinProcess, count: int) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while sum(event == "answered" for event, _ in standin.seen()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(_POLL_SECONDS)
+
+
+def _lines(texts: Sequence[str]) -> bytes:
+    return b"".join(
+        json.dumps(
+            {
+                "custom_id": str(number),
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": {"model": MODEL, "messages": [{"role": "user", "content": text}]},
+            }
+        ).encode()
+        + b"\n"
+        for number, text in enumerate(texts)
+    )
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def _answers(path: Path) -> list[str]:
+    return [line["response"]["body"]["choices"][0]["message"]["content"] for line in _read(path)]
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("standin"))

@@ -1,0 +1,74 @@
+"""Bad settings are one sentence and exit code 2, before anything serves."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server import Server
+
+_SECONDS = 60
+
+
+def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
+    refused = _serve(tmp_path, BATCH_API_PROT="5000")
+
+    assert refused == "batch-api: There is no setting BATCH_API_PROT.\n"
+
+
+def test_a_bad_setting_is_named(tmp_path: Path) -> None:
+    assert "port" in _serve(tmp_path, BATCH_API_PORT="many")
+
+
+def test_an_upstream_must_be_a_url(tmp_path: Path) -> None:
+    assert "upstream" in _serve(tmp_path, "--upstream", "localhost:8000")
+
+
+def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        refused = _serve(tmp_path, "--port", str(port))
+
+    assert refused == f"batch-api: Can't listen on 127.0.0.1:{port}: Address already in use.\n"
+
+
+def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("no folder")
+
+    assert _serve(tmp_path).startswith("batch-api: The data folder")
+
+
+def test_a_second_server_on_a_data_folder_is_refused(tmp_path: Path) -> None:
+    with Server(tmp_path, "http://127.0.0.1:9") as server:
+        refused = _serve(tmp_path)
+
+        assert refused.startswith("batch-api: The data folder")
+        assert f"is in use by another batch-api (process {server.pid})" in refused
+
+
+@pytest.mark.parametrize("model", ["./nowhere", "no/such-model"])
+def test_a_model_that_can_not_be_loaded_ends_the_server(tmp_path: Path, model: str) -> None:
+    refused = _serve(tmp_path, "--model", model, HF_HUB_OFFLINE="1")
+
+    sentences = [line for line in refused.split("\n") if line.startswith("batch-api: ")]
+    assert model in sentences[0]
+    assert sentences[-1] == f"batch-api: The worker for {model} can't run."
+
+
+def _serve(folder: Path, *options: str, **environment: str) -> str:
+    """What `batch-api serve` says on standard error when it refuses to run."""
+    command = [sys.executable, "-m", "batch_api", "serve", "--port", "0"]
+    ended = subprocess.run(
+        [*command, "--data-dir", str(folder / "data"), *options],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    return ended.stderr

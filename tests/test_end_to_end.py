@@ -1,0 +1,181 @@
+"""The whole product as a user meets it: `batch-api serve`, a real worker, the real SDK."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import pytest
+from openai import OpenAI
+from openai.types import Batch
+from openai.types.chat import ChatCompletion
+
+from tests.server import Server
+
+ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+QUESTIONS = 200
+
+_HELD_OUT = Path(__file__).parent / "data" / "held_out_questions.jsonl"
+_POLL_SECONDS = 0.1
+_START_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("end_to_end")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[OpenAI]:
+    with server.client(max_retries=20) as client:
+        yield client
+
+
+def test_every_question_of_a_batch_gets_its_answer(client: OpenAI) -> None:
+    questions = _questions(QUESTIONS)
+    lines = [_line(f"q-{n}", question["question"]) for n, question in enumerate(questions)]
+    bad = _line("bad", "What is 2+2?", temperature=9)
+
+    batch = _run(client, [*lines[:100], bad, *lines[100:]])
+
+    assert batch.status == "completed"
+    assert batch.request_counts is not None
+    assert batch.request_counts.to_dict() == {"total": 201, "completed": 200, "failed": 1}
+    answered = _content(client, batch.output_file_id)
+    assert [line["custom_id"] for line in answered] == [line["custom_id"] for line in lines]
+    wrong = {
+        question["question"]: _answer(line)
+        for question, line in zip(questions, answered, strict=True)
+        if _answer(line) != question["answer"]
+    }
+    assert not wrong
+    _check_usage(batch, answered)
+    (failed,) = _content(client, batch.error_file_id)
+    assert failed["custom_id"] == "bad"
+    assert failed["error"] is None
+    assert failed["response"]["status_code"] == 400
+    assert failed["response"]["body"]["error"]["param"] == "temperature"
+    assert failed["response"]["body"]["error"]["code"] == "decimal_above_max_value"
+
+
+def test_a_chat_request_is_answered_while_a_batch_runs(client: OpenAI) -> None:
+    file = _upload(client, [_line(f"count-{n}", "Count to 99.") for n in range(200)])
+    batch = client.batches.create(input_file_id=file, endpoint=ENDPOINT, completion_window="24h")
+    batch = _wait_for(client, batch, "in_progress")
+
+    completion = client.chat.completions.create(
+        model="demo", messages=[{"role": "user", "content": "What is 2+2?"}], temperature=0
+    )
+
+    assert completion.choices[0].message.content == "4"
+    assert client.batches.retrieve(batch.id).status == "in_progress"
+    client.batches.cancel(batch.id)
+    assert _wait_for(client, batch, "cancelled").status == "cancelled"
+
+
+def test_an_answer_is_streamed_token_by_token(client: OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="demo",
+        messages=[{"role": "user", "content": "Count to 12."}],
+        temperature=0,
+        stream=True,
+    )
+
+    pieces = [chunk.choices[0].delta.content for chunk in stream if chunk.choices]
+
+    assert len([piece for piece in pieces if piece]) > 5
+    assert "".join(piece or "" for piece in pieces) == ", ".join(map(str, range(1, 13)))
+
+
+def test_the_model_is_listed(client: OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["demo"]
+
+
+def test_a_killed_worker_is_replaced_and_its_requests_are_answered(
+    server: Server, client: OpenAI
+) -> None:
+    file = _upload(client, [_line(f"count-{n}", "Count to 60.") for n in range(100)])
+    batch = client.batches.create(input_file_id=file, endpoint=ENDPOINT, completion_window="24h")
+    _wait_for(client, batch, "in_progress")
+
+    _worker(server).kill()
+
+    batch = _wait_for(client, batch, "completed")
+    assert batch.request_counts is not None
+    assert batch.request_counts.to_dict() == {"total": 100, "completed": 100, "failed": 0}
+    counted = ", ".join(map(str, range(1, 61)))
+    assert {_answer(line) for line in _content(client, batch.output_file_id)} == {counted}
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_the_worker_ends_with_the_server(tmp_path: Path, end: signal.Signals) -> None:
+    with Server(tmp_path) as server:
+        worker = _worker(server)
+        psutil.Process(server.pid).send_signal(end)
+        gone, alive = psutil.wait_procs([worker], timeout=30)
+
+    assert gone
+    assert not alive
+
+
+def _worker(server: Server) -> psutil.Process:
+    deadline = time.monotonic() + _START_SECONDS
+    while not (children := psutil.Process(server.pid).children()):
+        assert time.monotonic() < deadline, "no worker was started"
+        time.sleep(_POLL_SECONDS)
+    return children[0]
+
+
+def _questions(count: int) -> list[dict[str, str]]:
+    """Of every kind, spread evenly over the file."""
+    questions = [json.loads(line) for line in _HELD_OUT.read_text().split("\n") if line]
+    assert len(questions) >= count
+    return [questions[n * len(questions) // count] for n in range(count)]
+
+
+def _line(custom_id: str, question: str, **options: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": question}]
+    body = {"model": "demo", "messages": messages, "temperature": 0} | options
+    return {"custom_id": custom_id, "method": "POST", "url": ENDPOINT, "body": body}
+
+
+def _upload(client: OpenAI, lines: list[dict[str, Any]]) -> str:
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    return client.files.create(file=("questions.jsonl", content), purpose="batch").id
+
+
+def _run(client: OpenAI, lines: list[dict[str, Any]]) -> Batch:
+    batch = client.batches.create(
+        input_file_id=_upload(client, lines), endpoint=ENDPOINT, completion_window="24h"
+    )
+    assert batch.status == "validating"
+    return _wait_for(client, batch, "completed")
+
+
+def _wait_for(client: OpenAI, batch: Batch, status: str) -> Batch:
+    while batch.status not in (status, "failed", "completed", "expired", "cancelled"):
+        time.sleep(_POLL_SECONDS)
+        batch = client.batches.retrieve(batch.id)
+    assert batch.status == status, batch.to_json()
+    return batch
+
+
+def _content(client: OpenAI, file_id: str | None) -> list[dict[str, Any]]:
+    assert file_id is not None
+    return [json.loads(line) for line in client.files.content(file_id).content.splitlines()]
+
+
+def _answer(line: dict[str, Any]) -> str | None:
+    completion = ChatCompletion.model_validate(line["response"]["body"])
+    return completion.choices[0].message.content
+
+
+def _check_usage(batch: Batch, answered: list[dict[str, Any]]) -> None:
+    assert batch.usage is not None
+    usages = [line["response"]["body"]["usage"] for line in answered]
+    assert batch.usage.input_tokens == sum(usage["prompt_tokens"] for usage in usages)
+    assert batch.usage.output_tokens == sum(usage["completion_tokens"] for usage in usages)
