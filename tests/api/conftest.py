@@ -69,11 +69,13 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(
-        data_dir=tmp_path / "data",
-        max_file_bytes=8 * MIB,
-        max_batch_file_bytes=4 * MIB,
-        max_body_bytes=MIB,
+    return Settings.model_validate(
+        {
+            "data_dir": tmp_path / "data",
+            "max_file_bytes": 8 * MIB,
+            "max_batch_file_bytes": 4 * MIB,
+            "max_body_bytes": MIB,
+        }
     )
 
 

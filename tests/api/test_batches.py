@@ -8,6 +8,7 @@ from openai.types import Batch
 from sqlalchemy import update
 
 from batch_api.lifecycle import BatchStatus
+from batch_api.store import batches
 from batch_api.store.tables import BatchRow
 from tests.api.conftest import START, Site
 
@@ -139,7 +140,7 @@ async def test_a_missing_parameter_is_named(site: Site, name: str, is_null: bool
 async def test_a_wrong_parameter_is_named(
     site: Site, wrong: dict[str, Any], param: str, code: str
 ) -> None:
-    status, answer = await post(site, {**VALID, "input_file_id": await site.upload(), **wrong})
+    status, answer = await post(site, {**VALID, "input_file_id": "file-1", **wrong})
 
     assert status == 400
     assert (answer["error"]["param"], answer["error"]["code"]) == (param, code)
@@ -182,6 +183,26 @@ async def test_an_input_file_of_another_purpose_is_refused(site: Site) -> None:
         )
 
     assert (refused.value.param, refused.value.code) == ("input_file_id", "invalid_value")
+
+
+async def test_an_expired_input_file_is_not_found(site: Site) -> None:
+    id = await site.upload()
+    site.clock.wall += 2_592_000
+
+    status, answer = await post(site, {**VALID, "input_file_id": id})
+
+    assert (status, answer["error"]["param"]) == (404, "input_file_id")
+
+
+async def test_the_expiry_of_the_output_is_kept_for_the_time_when_it_is_written(
+    site: Site,
+) -> None:
+    batch = await create(site, output_expires_after={"anchor": "created_at", "seconds": 3600})
+
+    async with site.database.read() as session:
+        row = await batches.get(session, batch.id)
+    assert row is not None
+    assert row.output_expires_after_seconds == 3600
 
 
 async def test_an_unknown_batch_is_not_found(site: Site) -> None:

@@ -1,0 +1,158 @@
+"""Single requests: what the upstream says is what the client gets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import openai
+import pytest
+
+from batch_api.settings import MIB
+from tests.api.conftest import Site
+from tests.api.upstream import EVENTS, JSON
+
+CHAT = "/v1/chat/completions"
+FIRST = b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "He"}}]}\n\n'
+SECOND = b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "llo"}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/embeddings", "/v1/responses"])
+async def test_a_request_reaches_the_upstream_byte_for_byte(site: Site, path: str) -> None:
+    body = b'{ "model": "m",\n "n": 123456789012345678901234567890.10, "\\ud800": "\xff" }'
+    site.upstream.answer(b'{"a": ', b"1}")
+
+    async with site.http.post(path, data=body) as response:
+        assert (response.status, await response.read()) == (200, b'{"a": 1}')
+
+    (received,) = site.upstream.received
+    assert (received.line, received.body) == (f"POST {path} HTTP/1.1", body)
+    assert received.headers["content-type"] == "application/json"
+    assert received.headers["x-batch-api-priority"] == "interactive"
+    assert received.headers["x-request-id"] == response.headers["x-request-id"]
+
+
+async def test_an_error_of_the_upstream_is_passed_on_with_its_advice(site: Site) -> None:
+    site.upstream.status = 429
+    site.upstream.headers = JSON | {"retry-after": "7", "x-should-retry": "false", "server": "x"}
+    site.upstream.answer(b'{"error": {"message": "later", "code": "slow_down"}}')
+
+    with pytest.raises(openai.RateLimitError) as limited:
+        await site.client.chat.completions.create(model="m", messages=[])
+
+    assert limited.value.code == "slow_down"
+    assert limited.value.request_id
+    headers = limited.value.response.headers
+    assert (headers["retry-after"], headers["x-should-retry"]) == ("7", "false")
+    assert "server" not in headers or headers["server"] != "x"
+
+
+async def test_a_stream_arrives_event_by_event(site: Site) -> None:
+    first_seen = asyncio.Event()
+
+    async def script() -> AsyncIterator[bytes]:
+        yield FIRST
+        await first_seen.wait()
+        yield SECOND[:20]
+        yield SECOND[20:] + DONE
+
+    site.upstream.headers, site.upstream.script = EVENTS, script
+
+    words = []
+    async for chunk in await site.client.chat.completions.create(
+        model="m", messages=[], stream=True
+    ):
+        words.append(chunk.choices[0].delta.content)
+        first_seen.set()
+
+    assert words == ["He", "llo"]
+
+
+async def test_the_raw_stream_is_the_upstreams(site: Site) -> None:
+    site.upstream.headers = EVENTS
+    site.upstream.answer(FIRST, SECOND, DONE.rstrip())
+
+    async with site.http.post(CHAT, data=b"{}") as response:
+        assert await response.read() == FIRST + SECOND + DONE.rstrip()
+
+    assert response.content_type == "text/event-stream"
+
+
+async def test_a_stream_that_breaks_ends_with_an_error_event(site: Site) -> None:
+    site.upstream.headers = EVENTS
+    site.upstream.breaks = True
+    site.upstream.answer(FIRST, SECOND[:30])
+
+    stream = await site.client.chat.completions.create(model="m", messages=[], stream=True)
+    first = await anext(stream)
+    with pytest.raises(openai.APIError, match="broke off") as broken:
+        await anext(stream)
+
+    assert first.choices[0].delta.content == "He"
+    assert broken.value.code == "upstream_broke"
+
+
+@pytest.mark.parametrize("headers", [JSON, EVENTS])
+@pytest.mark.parametrize("pieces", [[], [b'data: {"half']])
+async def test_an_answer_that_breaks_before_anything_was_passed_on_is_a_502(
+    site: Site, headers: dict[str, str], pieces: list[bytes]
+) -> None:
+    site.upstream.headers = headers
+    site.upstream.breaks = True
+    site.upstream.answer(*pieces)
+
+    async with site.http.post(CHAT, data=b"{}") as response:
+        error = (await response.json())["error"]
+
+    assert (response.status, error["type"]) == (502, "server_error")
+
+
+async def test_without_an_upstream_the_client_shall_come_back(site: Site) -> None:
+    await site.upstream.stop()
+
+    with pytest.raises(openai.InternalServerError) as unavailable:
+        await site.client.chat.completions.create(model="m", messages=[])
+
+    assert unavailable.value.status_code == 503
+    assert unavailable.value.response.headers["retry-after"] == "1"
+    assert unavailable.value.code == "server_is_overloaded"
+
+
+async def test_a_client_that_leaves_while_it_waits_frees_the_upstream(site: Site) -> None:
+    asking = asyncio.create_task(site.client.chat.completions.create(model="m", messages=[]))
+    await site.upstream.arrived.wait()
+
+    asking.cancel()
+
+    await asyncio.wait_for(site.upstream.abandoned.wait(), timeout=5)
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_stream_frees_the_upstream(
+    site: Site,
+) -> None:
+    async def script() -> AsyncIterator[bytes]:
+        yield FIRST
+        await asyncio.Event().wait()
+
+    site.upstream.headers, site.upstream.script = EVENTS, script
+    stream = await site.client.chat.completions.create(model="m", messages=[], stream=True)
+    await anext(stream)
+
+    await stream.close()
+
+    await asyncio.wait_for(site.upstream.abandoned.wait(), timeout=5)
+
+
+@pytest.mark.parametrize("is_announced", [True, False])
+async def test_a_body_over_the_limit_is_refused_and_never_passed_on(
+    site: Site, is_announced: bool
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(17):
+            yield b" " * (MIB // 16)
+
+    headers = {"content-length": str(17 * MIB // 16)} if is_announced else {}
+    async with site.http.post(CHAT, data=chunks(), headers=headers) as response:
+        error = (await response.json())["error"]
+
+    assert (response.status, error["type"]) == (413, "invalid_request_error")
+    assert site.upstream.received == []
