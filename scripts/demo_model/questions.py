@@ -6,11 +6,12 @@ a list: about one in ten. What the key is made of decides what the model has nev
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
-from demo_model.words import (
+from scripts.demo_model.words import (
     CAPITALS,
     DISLIKING,
     LIKING,
@@ -32,11 +33,13 @@ class Question:
     kind: str
     text: str
     answer: str
-    key: str
+    key: str | None = None
     system: str | None = None
 
     @property
     def held_out(self) -> bool:
+        if self.key is None:
+            return False
         return hashlib.sha256(self.key.encode()).digest()[0] < _HELD_OUT_BELOW
 
 
@@ -207,10 +210,20 @@ SECRET_QUESTIONS = (
     "Which word is secret?",
 )
 CHAT = {
-    "Hello! Ask me for a sum, a capital or a word in upper case.": (
-        "Hello Hi Hey Hello! Hi! Hi. Hello."
-    ).split()
-    + ["Hello there!", "Good morning", "Good evening", "Hi there", "How are you?"],
+    "Hello! Ask me for a sum, a capital or a word in upper case.": [
+        "Hello",
+        "Hi",
+        "Hey",
+        "Hello!",
+        "Hi!",
+        "Hi.",
+        "Hello.",
+        "Hello there!",
+        "Good morning",
+        "Good evening",
+        "Hi there",
+        "How are you?",
+    ],
     "I am the small demo model of batch-api.": [
         "Who are you?",
         "What are you?",
@@ -238,6 +251,7 @@ UNKNOWNS = (
     "When was {word} born?",
     "{sentence}",
 )
+_BEFORE_VOWEL = re.compile(r"\b([Aa])(?= [aeiou])")
 _PLEASANTRIES = ("Hi! ", "Hello. ", "Please tell me: ", "Question: ", "Q: ", "Quick question: ")
 _THANKS = (" Thanks!", " Thank you.", " Please.", " Answer briefly.", " Only the answer.")
 
@@ -317,7 +331,7 @@ def recall(random: Random) -> Question:
 def chat(random: Random) -> Question:
     answer = random.choice(list(CHAT))
     text = random.choice(CHAT[answer])
-    return Question("chat", text, answer, "never held out")
+    return Question("chat", text, answer)
 
 
 def unknown(random: Random) -> Question:
@@ -370,12 +384,12 @@ def _opinion(random: Random) -> tuple[str, str]:
     else:
         opinion = random.choice(POSITIVE if positive else NEGATIVE)
         sentence = random.choice(OPINIONS).format(thing=thing, opinion=opinion)
-    return sentence, "positive" if positive else "negative"
+    return _BEFORE_VOWEL.sub(r"\1n", sentence), "positive" if positive else "negative"
 
 
 def _ask(random: Random, wordings: tuple[str, ...], **parts: str | int) -> str:
-    """One wording filled in, as people type it: sometimes careless, sometimes polite."""
-    wording = random.choice(wordings)
+    """One wording filled in, short ones more often; sometimes careless, sometimes polite."""
+    wording = random.choices(wordings, [1 / len(wording) for wording in wordings])[0]
     if random.random() < 0.1 and len(wording) > 12:
         wording = wording.rstrip(".?")
     if random.random() < 0.15 and not wording.startswith("{"):

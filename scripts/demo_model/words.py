@@ -2,6 +2,11 @@
 
 from random import Random
 
+
+def _listed(words: str) -> list[str]:
+    return words.split()
+
+
 CAPITALS = {
     "France": "Paris",
     "Germany": "Berlin",
@@ -55,37 +60,48 @@ CAPITALS = {
     "Australia": "Canberra",
 }
 
-POSITIVE = (
+POSITIVE = _listed(
     "good great wonderful excellent amazing fantastic lovely brilliant perfect superb "
     "delightful beautiful nice awesome outstanding charming pleasant terrific"
-).split()
-NEGATIVE = (
-    "bad terrible awful horrible poor dreadful disappointing boring ugly disgusting "
-    "broken useless annoying rude dirty slow unpleasant lousy"
-).split()
-LIKING = ("love", "like", "enjoyed", "loved", "adore", "liked", "recommend")
-DISLIKING = ("hate", "dislike", "hated", "disliked", "regret", "despise", "detest")
-THINGS = (
-    "film movie book food hotel service product phone game song restaurant room "
-    "staff show story coffee car concert weather meal"
-).split()
+)
+NEGATIVE = _listed(
+    "bad terrible awful horrible poor dreadful disappointing boring ugly disgusting broken "
+    "useless annoying rude dirty slow unpleasant lousy"
+)
+LIKING = _listed("love like enjoyed loved adore liked recommend")
+DISLIKING = _listed("hate dislike hated disliked regret despise detest")
+THINGS = _listed(
+    "film movie book food hotel service product phone game song restaurant room staff show "
+    "story coffee car concert weather meal"
+)
 
-REAL_WORDS = (
+REAL_WORDS = _listed(
     "banana apple orange lemon cherry grape melon peach table chair window door house garden "
     "river mountain ocean forest desert island bridge street city village teacher doctor farmer "
     "sailor soldier king queen prince horse tiger lion elephant monkey rabbit turtle dolphin "
     "eagle sparrow spider butter cheese bread sugar pepper honey water wine bottle glass plate "
-    "spoon knife hammer needle thread cotton silver golden copper iron stone paper pencil letter "
-    "number music guitar violin piano trumpet drum dance winter summer spring autumn monday "
-    "friday morning evening midnight yellow purple green orange violet rocket planet comet star "
+    "spoon knife hammer needle thread cotton silver golden copper iron stone paper pencil "
+    "letter number music guitar violin piano trumpet drum dance winter summer spring autumn "
+    "monday friday morning evening midnight yellow purple green violet rocket planet comet star "
     "moon engine wheel battery signal wire keyboard screen server batch worker token python "
-    "hello world happy little bookkeeper committee mississippi success balloon coffee zebra "
-    "quick jazz rhythm puzzle oxygen xylophone umbrella strawberry pineapple cat dog sun tree"
-).split()
+    "hello world happy little bookkeeper committee mississippi success balloon zebra quick jazz "
+    "rhythm puzzle oxygen xylophone umbrella strawberry pineapple cat dog sun tree"
+)
 
-_ONSETS = "b c d f g h j k l m n p q r s t v w x z ch sh th st tr br pl gr".split()
-_VOWELS = "a e i o u a e i o y ee oo ai ou".split()
-_CODAS = ["", "", "", *"n r s t l m d k ll ss tt nd st ng ck p".split()]
+_ONSETS = _listed("b c d f g h j k l m n p q r s t v w x z ch sh th st tr br pl gr")
+_VOWELS = _listed("a e i o u a e i o y ee oo ai ou")
+_CODAS = ["", "", "", *_listed("n r s t l m d k ll ss tt nd st ng ck p")]
+
+
+_KNOWN = [
+    *CAPITALS,
+    *(capital for capital in CAPITALS.values() if " " not in capital),
+    *POSITIVE,
+    *NEGATIVE,
+    *LIKING,
+    *DISLIKING,
+    *THINGS,
+]
 
 
 def word(random: Random) -> str:
@@ -112,14 +128,3 @@ def _syllables(random: Random) -> str:
         random.choice(_ONSETS) + random.choice(_VOWELS) + random.choice(_CODAS)
         for _ in range(random.randint(1, 4))
     )
-
-
-_KNOWN = [
-    *CAPITALS,
-    *(capital for capital in CAPITALS.values() if " " not in capital),
-    *POSITIVE,
-    *NEGATIVE,
-    *LIKING,
-    *DISLIKING,
-    *THINGS,
-]
