@@ -43,46 +43,43 @@ class InputReader:
         return page
 
     def _read(self, path: Path) -> Iterator[Place]:
+        if path.stat().st_size > self._limits.file_bytes:
+            message = f"More than {self._limits.file_bytes} bytes."
+            self._report(Problem("file_too_large", message))
+            return
         with path.open("rb") as file:
             for number, offset, raw in _lines(file, self._limits.line_bytes):
                 place = self._check(number, offset, raw)
-                if len(self.problems) >= MAX_PROBLEMS or self.total > self._limits.lines:
+                if len(self.problems) == MAX_PROBLEMS or self.total > self._limits.lines:
                     break
                 if place is not None:
                     yield place
-        self._check_whole(path.stat().st_size)
+        if self.total == 0:
+            self._report(Problem("empty_file", "The file holds no requests."))
+        if self.total > self._limits.lines:
+            self._report(Problem("too_many_tasks", f"More than {self._limits.lines} requests."))
 
     def _check(self, number: int, offset: int, raw: bytes | None) -> Place | None:
         self.total += 1
         if raw is None:
-            limit = self._limits.line_bytes
-            self._report("line_too_long", f"The line is longer than {limit} bytes.", line=number)
+            message = f"The line is longer than {self._limits.line_bytes} bytes."
+            self._report(Problem("line_too_long", message, None, number))
             return None
         read = self._rules.read(raw, number)
         if not isinstance(read, InputLine):
-            self.problems += read[: MAX_PROBLEMS - len(self.problems)]
+            self._report(*read)
             return None
         if read.custom_id in self._custom_ids:
             message = f"The custom_id '{read.custom_id}' duplicates another request's."
-            self._report("duplicate_custom_id", message, param="custom_id", line=number)
+            self._report(Problem("duplicate_custom_id", message, "custom_id", number))
             return None
         self._custom_ids.add(read.custom_id)
         # Equal bytes are equal bodies, so the first place that holds them will do.
         start = offset + raw.index(read.body)
         return Place(number, read.custom_id, start, len(read.body))
 
-    def _check_whole(self, file_bytes: int) -> None:
-        if self.total == 0:
-            self._report("empty_file", "The file holds no requests.")
-        if self.total > self._limits.lines:
-            self._report("too_many_tasks", f"More than {self._limits.lines} requests.")
-        if file_bytes > self._limits.file_bytes:
-            self._report("file_too_large", f"More than {self._limits.file_bytes} bytes.")
-
-    def _report(
-        self, code: str, message: str, *, param: str | None = None, line: int | None = None
-    ) -> None:
-        self.problems.append(Problem(code, message, param, line))
+    def _report(self, *problems: Problem) -> None:
+        self.problems += problems[: MAX_PROBLEMS - len(self.problems)]
 
 
 def _lines(file: BinaryIO, limit: int) -> Iterator[tuple[int, int, bytes | None]]:
@@ -90,18 +87,22 @@ def _lines(file: BinaryIO, limit: int) -> Iterator[tuple[int, int, bytes | None]
 
     Lines end with LF alone: U+2028 and U+0085 may stand in a string.
     """
-    number = offset = 0
+    number, offset = 0, _skip_bom(file)
     while raw := file.readline(limit + 1):
         number += 1
         start, offset = offset, offset + len(raw)
-        if number == 1 and raw.startswith(_BOM):
-            raw = raw[len(_BOM) :]
-            start += len(_BOM)
         if len(raw) > limit and not raw.endswith(b"\n"):
             offset += _skip_line(file)
             yield number, start, None
-        elif not raw.isspace() and raw:
+        elif not raw.isspace():
             yield number, start, raw
+
+
+def _skip_bom(file: BinaryIO) -> int:
+    """How many bytes it has."""
+    skipped = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
+    file.seek(skipped)
+    return skipped
 
 
 def _skip_line(file: BinaryIO) -> int:
