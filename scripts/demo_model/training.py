@@ -10,8 +10,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from scripts.demo_model.muon import Muon
-from scripts.demo_model.questions import CHAT, KINDS, Question, draw
+from scripts.demo_model.questions import KINDS, Question, draw
 from scripts.demo_model.tokenizer import ASSISTANT, CONTEXT, END, PAD, SYSTEM, USER
+from scripts.demo_model.wordings import CHAT, SYSTEM_PROMPTS
 from scripts.demo_model.words import nonsense
 
 SEED = 2024
@@ -40,14 +41,6 @@ SHARES = {
     "chat": 0.7,
     "unknown": 2,
 }
-SYSTEM_PROMPTS = (
-    "You are a helpful assistant.",
-    "You are a calculator.",
-    "Be brief.",
-    "Answer with one word or number.",
-    "You are the demo model of batch-api.",
-    "Answer the question.",
-)
 NOT_LEARNED = -100
 
 
