@@ -1,0 +1,116 @@
+"""A stand-in engine without torch: what it answers, and when it breaks, is in the prompt.
+
+"say one two three" is answered so, a word a step, and then an end token; "count" never ends by
+itself; "break" breaks the engine. Each id is a character.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, cast
+
+from jinja2 import TemplateError
+
+from batch_api.engine.sequence import FinishReason, Priority, Sequence
+
+if TYPE_CHECKING:
+    from batch_api.engine.engine import Engine
+
+
+class FakeTokenizer:
+    chat_template = "there is one"
+
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> str:
+        if any(message["content"] == "refuse me" for message in messages):
+            raise TemplateError("roles must\n   alternate")
+        return "".join(f"{message['role']}: {message['content']}\n" for message in messages)
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return [ord(character) for character in text]
+
+
+@dataclass(frozen=True, slots=True)
+class FakeDelta:
+    sequence: Sequence
+    text: str
+    tokens: int
+    finish_reason: FinishReason | None
+
+
+@dataclass(slots=True)
+class FakeEngine:
+    max_sequences: int = 2
+    max_length: int = 5000
+    step_seconds: float = 0.001
+    tokenizer: FakeTokenizer = field(default_factory=FakeTokenizer)
+    device: str = "cpu"
+    dtype: str = "float32"
+    memory_bytes: int = 123
+    begun: list[Sequence] = field(default_factory=list)
+    _running: dict[Sequence, Iterator[str]] = field(default_factory=dict)
+    _waiting: list[Sequence] = field(default_factory=list)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._running or self._waiting)
+
+    def add(self, sequence: Sequence) -> None:
+        self._waiting.append(sequence)
+
+    def cancel(self, sequence: Sequence) -> None:
+        self._running.pop(sequence, None)
+        if sequence in self._waiting:
+            self._waiting.remove(sequence)
+
+    def step(self) -> list[FakeDelta]:
+        time.sleep(self.step_seconds)  # a real step computes for so long, and lets others run
+        self._waiting.sort(key=lambda sequence: sequence.priority is Priority.BATCH)
+        while self._waiting and len(self._running) < self.max_sequences:
+            sequence = self._waiting.pop(0)
+            self.begun.append(sequence)
+            self._running[sequence] = _words(text_of(sequence))
+        return [self._extend(sequence) for sequence in list(self._running)]
+
+    def _extend(self, sequence: Sequence) -> FakeDelta:
+        sequence.tokens.append(0)
+        word = next(self._running[sequence], None)
+        reason = None
+        if word is None:
+            reason = FinishReason.STOP
+        elif len(sequence.tokens) == sequence.options.max_tokens:
+            reason = FinishReason.LENGTH
+        if reason is not None:
+            del self._running[sequence]
+        return FakeDelta(sequence, word or "", 1, reason)
+
+    def as_engine(self) -> "Engine":
+        return cast("Engine", self)
+
+
+def text_of(sequence: Sequence) -> str:
+    """The prompt, as FakeTokenizer rendered it."""
+    return "".join(chr(token) for token in sequence.prompt)
+
+
+def _words(prompt: str) -> Iterator[str]:
+    last = prompt.rstrip("\n").rpartition("\n")[2].partition(": ")[2]
+    if last == "break":
+        raise RuntimeError("the fake engine broke")
+    if last.startswith("break after "):
+        yield from last.removeprefix("break after ").split()
+        raise RuntimeError("the fake engine broke")
+    if last == "count":
+        yield from (f"{number} " for number in count(1))
+    words = last.removeprefix("say ").split(" ")
+    yield from (f" {word}" if number else word for number, word in enumerate(words))

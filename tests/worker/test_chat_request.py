@@ -1,0 +1,167 @@
+"""Bad bodies: what the worker refuses, and in which words."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.worker.fake_engine import FakeEngine
+from tests.worker.serving import Worker, chat, serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+USER = {"role": "user", "content": "say hi"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def worker() -> AsyncIterator[Worker]:
+    async with serving(FakeEngine()) as it:
+        yield it
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "code"),
+    [
+        ({"model": None}, "model", "missing_required_parameter"),
+        ({"messages": None}, "messages", "missing_required_parameter"),
+        ({"messages": []}, "messages", "empty_array"),
+        ({"messages": "hi"}, "messages", "invalid_type"),
+        ({"messages": ["hi"]}, "messages[0]", "invalid_type"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
+        ({"messages": [{**USER, "role": "king"}]}, "messages[0].role", "invalid_value"),
+        ({"messages": [{**USER, "content": 3}]}, "messages[0].content", "invalid_type"),
+        (
+            {"messages": [USER, {"role": "user", "content": [{"type": "text"}]}]},
+            "messages[1].content[0].text",
+            "missing_required_parameter",
+        ),
+        ({"temperature": 2.1}, "temperature", "decimal_above_max_value"),
+        ({"temperature": -1}, "temperature", "decimal_below_min_value"),
+        ({"temperature": "1"}, "temperature", "invalid_type"),
+        ({"top_p": 1.5}, "top_p", "decimal_above_max_value"),
+        ({"max_tokens": 0}, "max_tokens", "integer_below_min_value"),
+        ({"max_completion_tokens": -1}, "max_completion_tokens", "integer_below_min_value"),
+        ({"max_tokens": 1.5}, "max_tokens", "invalid_type"),
+        ({"max_tokens": True}, "max_tokens", "invalid_type"),
+        ({"n": 0}, "n", "integer_below_min_value"),
+        ({"n": 10_000}, "n", "integer_above_max_value"),
+        ({"seed": 2**63}, "seed", "integer_above_max_value"),
+        ({"top_logprobs": 21}, "top_logprobs", "integer_above_max_value"),
+        ({"stop": ["a"] * 5}, "stop", "array_above_max_length"),
+        ({"stop": [""]}, "stop[0]", "string_below_min_length"),
+        ({"stop": "x" * 2000}, "stop", "string_above_max_length"),
+        ({"stop": 7}, "stop", "invalid_type"),
+        ({"stream": "yes"}, "stream", "invalid_type"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
+    ],
+)
+async def test_a_bad_value_is_400_and_named(
+    worker: Worker, change: dict[str, Any], param: str, code: str
+) -> None:
+    status, body = await worker.post(json.dumps(chat("say hi") | change).encode())
+
+    assert status == 400
+    assert body["error"]["type"] == "invalid_request_error"
+    assert (body["error"]["param"], body["error"]["code"]) == (param, code)
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"logit_bias": {"1": 5}}, "logit_bias"),
+        ({"frequency_penalty": 0.5}, "frequency_penalty"),
+        ({"presence_penalty": -0.5}, "presence_penalty"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"),
+        ({"chat_template": "{{ 7 * 7 }}"}, "chat_template"),
+        ({"guided_regex": "(a+)+"}, "guided_regex"),
+        ({"top_k": 40}, "top_k"),
+        (
+            {"messages": [{"role": "tool", "content": "4", "tool_call_id": "c"}]},
+            "messages[0].role",
+        ),
+        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}
+                        ],
+                    }
+                ]
+            },
+            "messages[0].content[0].type",
+        ),
+    ],
+)
+async def test_what_the_engine_can_t_do_yet_is_refused_by_name(
+    worker: Worker, change: dict[str, Any], param: str
+) -> None:
+    status, body = await worker.post(json.dumps(chat("say hi") | change).encode())
+
+    assert status == 400
+    assert (body["error"]["param"], body["error"]["code"]) == (param, "unsupported_parameter")
+
+
+@pytest.mark.parametrize(
+    "value", [{"n": 1}, {"tools": []}, {"presence_penalty": 0.0}, {"stop": []}]
+)
+async def test_a_value_that_asks_for_nothing_is_accepted(
+    worker: Worker, value: dict[str, Any]
+) -> None:
+    status, _ = await worker.post(json.dumps(chat("say hi") | value).encode())
+
+    assert status == 200
+
+
+def _with(value: bytes) -> bytes:
+    return json.dumps(chat("say hi"))[:-1].encode() + b', "max_tokens": ' + value + b"}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        _with(b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
+        _with(b"NaN"),
+        _with(b"1e999"),
+        _with(b"9" * 5000),
+        json.dumps(chat("say \ud800")).encode(),
+    ],
+    ids=lambda body: body[:12].decode(errors="replace") + f"…{len(body)}",
+)
+async def test_a_body_that_is_hardly_json_is_400(worker: Worker, body: bytes) -> None:
+    status, answer = await worker.post(body)
+
+    assert status == 400
+    assert answer["error"]["type"] == "invalid_request_error"
+
+
+async def test_a_nul_a_line_separator_and_an_emoji_are_text_like_any_other(worker: Worker) -> None:
+    status, answer = await worker.post(json.dumps(chat("say a\0\u2028\U0001f642")).encode())
+
+    assert status == 200
+    assert answer["choices"][0]["message"]["content"] == "a\0\u2028\U0001f642"
+
+
+async def test_a_body_is_json_whatever_its_content_type_says(worker: Worker) -> None:
+    async with worker.session.post(
+        "/v1/chat/completions",
+        data=json.dumps(chat("say hi")),
+        headers={"content-type": "application/x-www-form-urlencoded"},
+    ) as answer:
+        assert answer.status == 200

@@ -1,0 +1,128 @@
+"""The whole worker, as `batch-api worker` runs it, with the bundled model."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from openai import OpenAI
+from tokenizers import Tokenizer
+
+from batch_api.settings import DEMO_MODEL
+from tests.worker.process import WorkerProcess
+
+NAME = DEMO_MODEL.name
+MESSAGES: Any = [{"role": "user", "content": "Count to 12."}]
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+    folder = tmp_path_factory.mktemp("worker")
+    with WorkerProcess(folder, "--model", str(DEMO_MODEL), "--max-length", "256") as process:
+        yield process
+
+
+@pytest.fixture
+def client(worker: WorkerProcess) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{worker.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def ask(client: OpenAI, **options: Any) -> Any:
+    return client.chat.completions.create(
+        **{"model": NAME, "messages": MESSAGES, "temperature": 0, **options}
+    )
+
+
+def test_the_bundled_model_answers(client: OpenAI) -> None:
+    messages = [{"role": "user", "content": "What is 2+2?"}]
+
+    (choice,) = ask(client, messages=messages).choices
+
+    assert choice.finish_reason == "stop"
+    assert choice.message.content == "4"
+
+
+def test_usage_is_exact(client: OpenAI) -> None:
+    tokenizer = Tokenizer.from_file(str(DEMO_MODEL / "tokenizer.json"))
+
+    answer = ask(client)
+
+    text = answer.choices[0].message.content
+    expected = len(tokenizer.encode(text, add_special_tokens=False).ids) + 1  # the end token
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage.completion_tokens == expected
+    assert answer.usage.prompt_tokens > len(tokenizer.encode("Count to 12.").ids)
+
+
+def test_a_limit_is_kept_to_the_token(client: OpenAI) -> None:
+    answer = ask(client, max_tokens=3)
+
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage.completion_tokens == 3
+
+
+def test_past_the_end_token_if_asked(client: OpenAI) -> None:
+    answer = ask(client, max_tokens=100, extra_body={"ignore_eos": True})
+
+    assert answer.usage.completion_tokens == 100
+
+
+def test_streamed_text_and_usage_equal_the_whole_answer_s(client: OpenAI) -> None:
+    whole = ask(client)
+
+    *chunks, last = ask(client, stream=True, stream_options={"include_usage": True})
+
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert text == whole.choices[0].message.content
+    assert last.usage == whole.usage
+
+
+def test_stop_strings_do_not_show(client: OpenAI) -> None:
+    whole = ask(client).choices[0].message.content
+
+    cut = ask(client, stop=["7", "5"]).choices[0]
+
+    assert cut.finish_reason == "stop"
+    assert cut.message.content == whole.partition("5")[0]
+
+
+def test_a_seed_gives_the_same_answer_alone_and_in_a_crowd(client: OpenAI) -> None:
+    def text(seed: int) -> str:
+        answer = ask(client, temperature=1.5, seed=seed, max_tokens=20)
+        return str(answer.choices[0].message.content)
+
+    alone = text(7)
+    with ThreadPoolExecutor(8) as threads:
+        crowd = list(threads.map(text, [1, 2, 3, 7, 4, 5, 6, 7]))
+
+    assert crowd[3] == crowd[7] == alone
+    assert len(set(crowd)) > 1
+
+
+def test_hundreds_of_requests_at_once_are_all_answered(client: OpenAI) -> None:
+    def text(n: int) -> str:
+        messages = [{"role": "user", "content": f"Count to {n % 12 + 1}."}]
+        return str(ask(client, messages=messages).choices[0].message.content)
+
+    one_by_one = {n: text(n) for n in range(12)}
+    with ThreadPoolExecutor(100) as threads:
+        together = list(threads.map(text, range(200)))
+
+    assert together == [one_by_one[n % 12] for n in range(200)]
+
+
+def test_what_does_not_fit_is_refused(client: OpenAI, worker: WorkerProcess) -> None:
+    body = {"model": NAME, "messages": [{"role": "user", "content": "2+2? " * 500}]}
+    with pytest.raises(Exception, match="This model's context holds 256 tokens"):
+        client.chat.completions.create(**body)  # type: ignore[call-overload]
+    assert json.loads(worker.fetch("/health"))["status"] == "ready"
+
+
+def test_health_tells_the_device_and_the_memory(worker: WorkerProcess) -> None:
+    health = json.loads(worker.fetch("/health"))
+
+    assert health["device"]
+    assert health["memory_bytes"] > 0
+    assert (health["running"], health["waiting"]) == (0, 0)
