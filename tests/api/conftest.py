@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -123,19 +122,18 @@ def sdk(url: str) -> AsyncOpenAI:
 
 @asynccontextmanager
 async def serving(app: object) -> AsyncIterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
+        port=0,
         lifespan="off",
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=1,
     )
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
-    await server.startup(sockets=[listener])
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    await server.startup()
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     # Not `server.shutdown`, which sleeps first: all clients are gone by now.
     for listening in server.servers:
         listening.close()
