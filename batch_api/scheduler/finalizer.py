@@ -125,8 +125,8 @@ class Finalizer:
                 return False
             for id, blob in written.items():
                 _add_file(session, batch, id, blob, int(now))
-            is_orphan = await files.get(session, batch.input_file_id, now=now) is None
-        if is_orphan:
+            is_held = await files.is_held(session, batch.input_file_id)
+        if not is_held:
             await self._blobs.delete(batch.input_file_id)
         self._wakeup.ring()
         log.info("batch ended", extra={"batch": batch.id, "status": final})

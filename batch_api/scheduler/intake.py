@@ -109,7 +109,7 @@ class Intake:
             failed = await batches.fail(session, batch.number, errors=errors, now=now)
             if not failed:
                 await batches.abandon(session, batch.number, errors=errors, now=now)
-            is_orphan = await files.get(session, batch.input_file_id, now=now) is None
-        if is_orphan:
+            is_held = await files.is_held(session, batch.input_file_id)
+        if not is_held:
             await self._blobs.delete(batch.input_file_id)
         log.info("batch not valid", extra={"batch": batch.id, "problems": len(problems)})

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, delete, or_, select, union
+from sqlalchemy import ColumnElement, Select, delete, or_, select, union, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import FINAL_STATUSES
@@ -66,17 +66,22 @@ async def expired(session: AsyncSession, *, now: float) -> Sequence[str]:
 
 
 async def is_held(session: AsyncSession, id: str) -> bool:
-    """Whether an unfinished batch still reads the file's bytes as its input."""
-    batch = select(BatchRow.number).where(
-        BatchRow.input_file_id == id, BatchRow.status.not_in(FINAL_STATUSES)
-    )
-    return await session.scalar(batch.limit(1)) is not None
+    """Whether the bytes are still needed, by their file or as an unfinished batch's input."""
+    file, batch = _holders()
+    holders = union_all(file.where(FileRow.id == id), batch.where(BatchRow.input_file_id == id))
+    return await session.scalar(holders.limit(1)) is not None
 
 
 async def known_blobs(session: AsyncSession) -> Sequence[str]:
-    """Ids whose bytes are needed: of every file, and of every unfinished batch's input."""
-    held = select(BatchRow.input_file_id).where(BatchRow.status.not_in(FINAL_STATUSES))
-    return (await session.scalars(union(select(FileRow.id), held))).all()
+    """The ids of all bytes that are held."""
+    return (await session.scalars(union(*_holders()))).all()
+
+
+def _holders() -> tuple[Select[str], Select[str]]:
+    return (
+        select(FileRow.id),
+        select(BatchRow.input_file_id).where(BatchRow.status.not_in(FINAL_STATUSES)),
+    )
 
 
 def _alive(now: float) -> ColumnElement[bool]:
