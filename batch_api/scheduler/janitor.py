@@ -9,6 +9,7 @@ from batch_api.scheduler.wakeup import Wakeup, wait
 from batch_api.store import batches, files, requests
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
+from batch_api.store.tables import BatchRow
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +58,7 @@ class Janitor:
         now = self._clock.now()
         async with self._database.read() as session:
             due = await batches.due(session, now=now)
-        for batch in due:
-            async with self._database.write.begin() as session:
-                if await batches.cut_off(session, batch.number, now=now):
-                    await requests.end_unrun(
-                        session, batch.number, RequestState.EXPIRED, leased_too=True
-                    )
-            log.info("batch expired", extra={"batch": batch.id})
-            self._wakeup.ring()
-        return len(due)
+        return sum([await self._expire(batch, now) for batch in due])
 
     async def drop_expired_files_once(self) -> int:
         async with self._database.read() as session:
@@ -89,3 +82,12 @@ class Janitor:
             if trimmed < _TRIM_ROWS:
                 await batches.mark_trimmed(session, number, now=self._clock.now())
         return trimmed
+
+    async def _expire(self, batch: BatchRow, now: float) -> bool:
+        async with self._database.write.begin() as session:
+            if not await batches.cut_off(session, batch.number, now=now):
+                return False
+            await requests.end_unrun(session, batch.number, RequestState.EXPIRED, leased_too=True)
+        log.info("batch expired", extra={"batch": batch.id})
+        self._wakeup.ring()
+        return True
