@@ -94,7 +94,10 @@ async def open_ones(session: AsyncSession, *statuses: BatchStatus) -> Sequence[B
 
 
 async def to_validate(session: AsyncSession) -> BatchRow | None:
-    """The oldest batch whose lines are not all read yet, be it already being cancelled."""
+    """The oldest batch whose lines are not all read yet.
+
+    One that is being cancelled comes first: it waits for no upstream.
+    """
     row: BatchRow | None = await session.scalar(
         select(BatchRow)
         .where(
@@ -102,7 +105,7 @@ async def to_validate(session: AsyncSession) -> BatchRow | None:
             BatchRow.status.in_([BatchStatus.VALIDATING, BatchStatus.CANCELLING]),
             BatchRow.total.is_(None),
         )
-        .order_by(BatchRow.number)
+        .order_by(BatchRow.status == BatchStatus.VALIDATING, BatchRow.number)
         .limit(1)
     )
     return row
