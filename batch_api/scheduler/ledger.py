@@ -33,7 +33,7 @@ class Ledger:
         self._clock = clock
         self._wakeup = wakeup
         self._lease_seconds = lease_seconds
-        self._held: set[int] = set()
+        self._held: set[Lease] = set()
         self._answers: list[Answered] = []
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
@@ -54,7 +54,7 @@ class Ledger:
                     now=now,
                     until=now + self._lease_seconds,
                 )
-        self._held |= {lease.id for lease in leased}
+        self._held.update(leased)
         return leased
 
     async def release(self, lease: Lease, *, failures: int, delay_seconds: float = 0.0) -> None:
@@ -62,7 +62,7 @@ class Ledger:
         not_before = self._clock.monotonic() + delay_seconds if delay_seconds else 0.0
         async with self._database.write.begin() as session:
             await requests.release(session, lease, failures=failures, not_before=not_before)
-        self._held.discard(lease.id)
+        self._held.discard(lease)
 
     def enter(self, answered: Answered) -> None:
         """To be recorded with the next group; its lease is held until then."""
@@ -91,7 +91,7 @@ class Ledger:
         if not answers:
             return 0
         counted = await self._record(answers)
-        self._held -= {answer.settlement.lease.id for answer in answers}
+        self._held -= {answer.settlement.lease for answer in answers}
         if late := len(answers) - len(counted):
             log.warning("late answers dropped", extra={"answers": late})
         return len(counted)
@@ -102,7 +102,7 @@ class Ledger:
             await self.renew_once()
 
     async def renew_once(self) -> int:
-        held = sorted(self._held)
+        held = [lease.id for lease in self._held]
         if held:
             until = self._clock.monotonic() + self._lease_seconds
             async with self._database.write.begin() as session:
@@ -124,11 +124,11 @@ class Ledger:
 
 def _tallies(answers: Iterable[Answered], counted: Iterable[Settlement]) -> Mapping[int, Tally]:
     """By batch number."""
-    leases = {(settlement.lease.id, settlement.lease.attempt) for settlement in counted}
+    leases = {settlement.lease for settlement in counted}
     groups: dict[int, list[Answered]] = defaultdict(list)
     for answer in answers:
         lease = answer.settlement.lease
-        if (lease.id, lease.attempt) in leases:
+        if lease in leases:
             groups[lease.batch_number].append(answer)
     return {number: _tally(group) for number, group in groups.items()}
 
