@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from math import isfinite
+from typing import Annotated
 
 import msgspec
 
@@ -17,6 +19,10 @@ _OVERLOADED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY}
 _MAX_RETRY_AFTER_SECONDS = 120.0
 NO_TOKENS = Usage()
+
+# No answer has more; a sum over all answers still fits the database.
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
+_BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +50,17 @@ class Overloaded:
 
 
 class _TokenDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
+    cached_tokens: _Tokens | None = None
+    reasoning_tokens: _Tokens | None = None
 
 
 class _Usage(msgspec.Struct):
     """Chat's names and those of responses."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    prompt_tokens: _Tokens | None = None
+    completion_tokens: _Tokens | None = None
+    input_tokens: _Tokens | None = None
+    output_tokens: _Tokens | None = None
     prompt_tokens_details: _TokenDetails | None = None
     completion_tokens_details: _TokenDetails | None = None
     input_tokens_details: _TokenDetails | None = None
@@ -113,7 +119,7 @@ class Judge:
             id=line_id(self._batch_id, lease.line),
             custom_id=lease.custom_id,
             status=reply.status,
-            request_id=reply.headers.get("x-request-id", request_id),
+            request_id=_request_id(reply) or request_id,
             body=body,
         )
         state = RequestState.COMPLETED if completed else RequestState.FAILED
@@ -133,7 +139,7 @@ def _is_object(body: bytes) -> bool:
     try:
         _decode_object(body)
         body.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _BAD_JSON:
         return False
     return True
 
@@ -142,7 +148,7 @@ def _lenient(body: bytes) -> _Body:
     """An answer whose usage is odd is an answer all the same."""
     try:
         return _decode_body(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _BAD_JSON:
         return _Body()
 
 
@@ -165,4 +171,10 @@ def _retry_after_seconds(reply: Reply) -> float | None:
         seconds = float(reply.headers.get("retry-after", ""))
     except ValueError:
         return None
-    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS) if isfinite(seconds) else None
+
+
+def _request_id(reply: Reply) -> str | None:
+    """The upstream's own, if it is plain text."""
+    id = reply.headers.get("x-request-id", "")
+    return id if id.isascii() else None
