@@ -144,18 +144,20 @@ class Dispatcher:
     async def _run(self, errand: Errand, stop: asyncio.Event) -> None:
         """Send it until the upstream takes it, and see to what comes of it."""
         lease = errand.lease
-        while lease.batch_number in self._sources and not stop.is_set():
-            verdict = await self._send(errand)
-            match verdict:
-                case Answered():
-                    self._pause.end()
-                    self._ledger.enter(verdict)
+        while True:
+            await self._pause.over(stop)
+            if lease.batch_number not in self._sources or stop.is_set():
+                break
+            match await self._send(errand):
+                case Answered() as answered:
+                    self._pause.forget()
+                    self._ledger.enter(answered)
                     return
-                case Failed():
-                    await self._try_again(lease, verdict)
+                case Failed() as failed:
+                    await self._try_again(lease, failed)
                     return
-                case Overloaded():
-                    await self._pause.hold(verdict.retry_after_seconds, stop)
+                case Overloaded(retry_after_seconds):
+                    self._pause.begin(retry_after_seconds)
         await self._ledger.release(lease, failures=lease.failures)
 
     async def _send(self, errand: Errand) -> Answered | Failed | Overloaded:
@@ -199,25 +201,28 @@ class Pause:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._until = 0.0
-        self._pauses = 0
+        self._next_seconds = _FIRST_PAUSE_SECONDS
 
     @property
     def is_on(self) -> bool:
         return self._clock.monotonic() < self._until
 
-    def end(self) -> None:
-        self._pauses = 0
+    def begin(self, wish_seconds: float | None) -> None:
+        """Unless one is on already; as long as the upstream wishes, if it does."""
+        if self.is_on:
+            return
+        seconds = wish_seconds or self._next_seconds
+        self._next_seconds = min(2 * self._next_seconds, _LONGEST_PAUSE_SECONDS)
+        self._until = self._clock.monotonic() + seconds
+        log.warning("upstreams take no requests", extra={"pause_seconds": seconds})
 
-    async def hold(self, wish_seconds: float | None, stop: asyncio.Event) -> None:
-        """Wait until the pause is over; begin one, of the upstream's wish, if none is on."""
-        if not self.is_on:
-            grown = min(_FIRST_PAUSE_SECONDS * 2**self._pauses, _LONGEST_PAUSE_SECONDS)
-            self._pauses += 1
-            self._until = self._clock.monotonic() + (
-                grown if wish_seconds is None else wish_seconds
-            )
-            log.warning("upstreams take no requests", extra={"pauses": self._pauses})
-        await wait(stop, _jittered(self._until - self._clock.monotonic()))
+    async def over(self, stop: asyncio.Event) -> None:
+        while self.is_on and not stop.is_set():
+            await wait(stop, _jittered(self._until - self._clock.monotonic()))
+
+    def forget(self) -> None:
+        """An upstream took a request: the next pause is a short one again."""
+        self._next_seconds = _FIRST_PAUSE_SECONDS
 
 
 def _jittered(seconds: float) -> float:
