@@ -54,7 +54,7 @@ class Database:
             await asyncio.to_thread(upgrade, path)
             database = cls(path, lock)
             # The writer comes first: it turns WAL on, which a reader may not.
-            async with database.write.begin():
+            async with database._writer.connect():
                 pass
         except BaseException:
             os.close(lock)
