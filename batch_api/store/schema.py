@@ -16,21 +16,26 @@ from batch_api.errors import Unusable
 
 _PACKAGE = Path(__file__).parents[1]
 # In a wheel the migrations lie in the package, in a checkout beside it.
-_MIGRATIONS = next(
+MIGRATIONS = next(
     folder
     for folder in (_PACKAGE / "migrations", _PACKAGE.parent / "migrations")
     if folder.is_dir()
 )
 
 
+class DatabaseCorrupt(Unusable):
+    pass
+
+
 class DatabaseFromTheFuture(Unusable):
     """A newer batch-api wrote it."""
 
 
-def upgrade(path: Path) -> None:
-    """Raises DatabaseFromTheFuture if a newer batch-api wrote this database."""
-    config = alembic_config(path)
+def upgrade(path: Path, *, migrations: Path = MIGRATIONS) -> None:
+    """Raises DatabaseFromTheFuture if a newer batch-api wrote it, DatabaseCorrupt if it is."""
+    config = alembic_config(path, migrations)
     scripts = ScriptDirectory.from_config(config)
+    _check(path)
     present = _revision(path)
     if present == scripts.get_current_head():
         return
@@ -40,11 +45,25 @@ def upgrade(path: Path) -> None:
     command.upgrade(config, "head")
 
 
-def alembic_config(path: Path) -> Config:
+def alembic_config(path: Path, migrations: Path = MIGRATIONS) -> Config:
     config = Config(attributes={"url": f"sqlite:///{path}"})
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("script_location", str(migrations))
     config.set_main_option("path_separator", "os")
     return config
+
+
+def _check(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.DatabaseError as error:
+            found = str(error)
+    if found != "ok":
+        found = found.splitlines()[-1]
+        raise DatabaseCorrupt(
+            f"The database {path} is corrupt ({found}); restore a copy, or save what can be saved "
+            f"with `sqlite3 {path} .recover`."
+        )
 
 
 def _revision(path: Path) -> str | None:
