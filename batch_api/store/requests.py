@@ -256,7 +256,7 @@ async def _attempts(session: AsyncSession, ids: Sequence[int]) -> Mapping[int, i
             RequestRow.id.in_(ids), RequestRow.state == RequestState.LEASED
         )
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 async def _end(session: AsyncSession, settlements: Sequence[Settlement]) -> None:
