@@ -20,12 +20,14 @@ MAY_IMPORT = {
     "engine": set(),
     "schemas": {"lifecycle"},
     "store": {"lifecycle", "errors"},
-    "envelope": {"errors"},
+    "problems": {"errors"},
+    "envelope": {"errors", "problems"},
+    "disconnect": set(),
     "upstream": {"schemas"},
     "supervisor": {"errors"},
-    "api": {"store", "schemas", "upstream", "envelope"} | _BASIC,
+    "api": {"store", "schemas", "upstream", "envelope", "disconnect"} | _BASIC,
     "scheduler": {"store", "schemas", "upstream"} | _BASIC,
-    "worker": {"engine", "schemas", "envelope"} | _BASIC,
+    "worker": {"engine", "schemas", "envelope", "disconnect"} | _BASIC,
 }
 """By part of the package. `cli` and `commands` build the object graph and may import all."""
 

@@ -1,16 +1,13 @@
 """Single requests, passed on to an upstream byte for byte, ahead of the batches."""
 
-import asyncio
 import json
-from collections.abc import Coroutine
-from typing import Any
 
 import aiohttp
 from fastapi import APIRouter, Response
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from batch_api.api.deps import Call, Parts, TheCall
+from batch_api.disconnect import while_connected
 from batch_api.errors import APIError, Unavailable
 from batch_api.schemas.priority import PRIORITY_HEADER
 from batch_api.upstream import UpstreamBroke, Upstreams, UpstreamUnreachable
@@ -51,7 +48,7 @@ class Relay(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._send = send
-        await _while_connected(receive, self._relay())
+        await while_connected(receive, self._relay())
 
     async def _relay(self) -> None:
         headers = {PRIORITY_HEADER: "interactive", "x-request-id": self._call.request_id}
@@ -100,24 +97,3 @@ class Relay(Response):
 
     async def _more(self, body: bytes) -> None:
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
-
-
-async def _while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work. Raises ClientDisconnect if the client left first; the work has ended then."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_left(receive))
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.wait((working, leaving))
-
-
-async def _left(receive: Receive) -> None:
-    """The body has been read: nothing else can come."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -6,12 +6,12 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request
 
+from batch_api.disconnect import while_connected
 from batch_api.engine.sequence import Priority
 from batch_api.envelope import parse
 from batch_api.errors import BadRequest, TooLarge
 from batch_api.schemas.chat import ChatRequest
 from batch_api.schemas.priority import PRIORITY_HEADER
-from batch_api.worker.disconnect import while_connected
 from batch_api.worker.engine_thread import EngineThread
 
 MAX_BODY_BYTES = 16 * 1024 * 1024

@@ -11,19 +11,23 @@ _Result = TypeVar("_Result")
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The body must have been read. Raises ClientDisconnect, the work being cancelled then."""
+    """Do the work; the body must have been read.
+
+    Raises ClientDisconnect if the client leaves first. However this ends, the work has ended then.
+    """
     working = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnect(receive))
+    leaving = asyncio.create_task(_left(receive))
     try:
-        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise ClientDisconnect
         return working.result()
     finally:
         working.cancel()
-        gone.cancel()
+        leaving.cancel()
+        await asyncio.wait((working, leaving))
 
 
-async def _disconnect(receive: Receive) -> None:
+async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
