@@ -1,17 +1,21 @@
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from tests.worker.fake_engine import FakeEngine
 from tests.worker.serving import Worker, serving
 
 
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
-async def worker(engine: FakeEngine) -> AsyncIterator[Worker]:
-    async with serving(engine) as it:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def worker() -> AsyncIterator[Worker]:
+    """One for all tests of a module, which do not break it."""
+    async with serving(FakeEngine()) as it:
         yield it
+
+
+@pytest.fixture
+def engine(worker: Worker) -> FakeEngine:
+    """The worker's, with no memory of other tests."""
+    worker.engine.begun.clear()
+    return worker.engine

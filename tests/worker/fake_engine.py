@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from batch_api.engine.engine import Engine
 
 
+@dataclass(slots=True)
 class FakeTokenizer:
-    chat_template = "there is one"
+    chat_template: str = "there is one"
 
     def apply_chat_template(
         self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool

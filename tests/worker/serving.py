@@ -27,6 +27,7 @@ _POLL_SECONDS = 0.005
 @dataclass(frozen=True, slots=True)
 class Worker:
     url: str
+    engine: FakeEngine
     thread: EngineThread
     session: aiohttp.ClientSession
     client: AsyncOpenAI
@@ -66,7 +67,7 @@ async def serving(
         ):
             try:
                 await _until_up(session, ready=load is None)
-                yield Worker(url, thread, session, client)
+                yield Worker(url, engine, thread, session, client)
             finally:
                 over.set()
     assert await thread.stop(5)

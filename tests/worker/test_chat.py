@@ -8,8 +8,10 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError, InternalServerError, NotFoundError
 
 from batch_api.engine.sequence import Priority
-from tests.worker.fake_engine import FakeEngine, text_of
-from tests.worker.serving import CHAT, MODEL, Worker, chat
+from tests.worker.fake_engine import FakeEngine, FakeTokenizer, text_of
+from tests.worker.serving import CHAT, MODEL, Worker, chat, serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def ask(client: AsyncOpenAI, content: str, **options: Any) -> Any:
@@ -151,13 +153,10 @@ async def test_a_template_that_refuses_the_messages_says_why(worker: Worker) -> 
     assert caught.value.message.endswith("refuses the messages: roles must alternate")
 
 
-async def test_a_model_without_a_chat_template_can_t_be_chatted_with(
-    worker: Worker, engine: FakeEngine
-) -> None:
-    engine.tokenizer.chat_template = ""
-
-    with pytest.raises(BadRequestError, match="no chat template"):
-        await ask(worker.client, "say hi")
+async def test_a_model_without_a_chat_template_can_t_be_chatted_with() -> None:
+    async with serving(FakeEngine(tokenizer=FakeTokenizer(chat_template=""))) as worker:
+        with pytest.raises(BadRequestError, match="no chat template"):
+            await ask(worker.client, "say hi")
 
 
 async def test_the_priority_header_reaches_the_engine(worker: Worker, engine: FakeEngine) -> None:
@@ -179,11 +178,9 @@ async def test_a_body_over_the_limit_is_413(worker: Worker) -> None:
         assert answer.status == 413
 
 
-async def test_a_failing_engine_answers_500_and_takes_nothing_more(worker: Worker) -> None:
-    with pytest.raises(InternalServerError) as caught:
-        await ask(worker.client, "break")
-    assert (caught.value.status_code, caught.value.type) == (500, "server_error")
-
-    with pytest.raises(InternalServerError) as caught:
-        await ask(worker.client, "say hi")
-    assert caught.value.status_code == 503
+async def test_a_failing_engine_answers_500_and_takes_nothing_more() -> None:
+    async with serving(FakeEngine()) as worker:
+        for content, status in (("break", 500), ("say hi", 503)):
+            with pytest.raises(InternalServerError) as caught:
+                await ask(worker.client, content)
+            assert caught.value.status_code == status

@@ -1,24 +1,15 @@
 """Bad bodies: what the worker refuses, and in which words."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from tests.worker.fake_engine import FakeEngine
-from tests.worker.serving import Worker, chat, serving
+from tests.worker.serving import Worker, chat
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 USER = {"role": "user", "content": "say hi"}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def worker() -> AsyncIterator[Worker]:
-    async with serving(FakeEngine()) as it:
-        yield it
 
 
 @pytest.mark.parametrize(

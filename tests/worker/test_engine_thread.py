@@ -6,6 +6,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 from httpx2 import Response
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from batch_api.engine.engine import Engine
 
 
-@pytest.fixture
-async def narrow(engine: FakeEngine) -> AsyncIterator[Worker]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def narrow() -> AsyncIterator[Worker]:
     """Two sequences run, one waits."""
-    async with serving(engine, max_waiting=1) as it:
+    async with serving(FakeEngine(), max_waiting=1) as it:
         yield it
 
 
@@ -80,12 +84,10 @@ async def test_a_client_that_leaves_frees_its_place(narrow: Worker) -> None:
         assert answer.status == 200
 
 
-async def test_a_client_that_leaves_the_queue_was_never_run(
-    narrow: Worker, engine: FakeEngine
-) -> None:
+async def test_a_client_that_leaves_the_queue_was_never_run(narrow: Worker) -> None:
     running = [asyncio.create_task(narrow.say("count")) for _ in range(2)]
     await narrow.wait_for(running=2)
-    waiting = asyncio.create_task(narrow.say("say hi"))
+    waiting = asyncio.create_task(narrow.say("say never"))
     await narrow.wait_for(running=2, waiting=1)
 
     waiting.cancel()
@@ -94,7 +96,7 @@ async def test_a_client_that_leaves_the_queue_was_never_run(
         task.cancel()
     await narrow.wait_for(running=0)
 
-    assert not any("say hi" in text_of(sequence) for sequence in engine.begun)
+    assert not any("never" in text_of(sequence) for sequence in narrow.engine.begun)
 
 
 async def test_an_interactive_request_overtakes_waiting_batch_requests(
@@ -168,25 +170,27 @@ async def test_health_tells_the_device_the_memory_and_what_runs_and_waits(worker
     }
 
 
-async def test_while_draining_new_requests_are_503_and_running_ones_end(worker: Worker) -> None:
-    running = asyncio.create_task(worker.say("count", max_tokens=200))
-    await worker.wait_for(running=1)
+async def test_while_draining_new_requests_are_503_and_running_ones_end() -> None:
+    async with serving(FakeEngine()) as worker:
+        running = asyncio.create_task(worker.say("count", max_tokens=200))
+        await worker.wait_for(running=1)
 
-    draining = asyncio.create_task(worker.thread.drain(30))
-    await asyncio.sleep(0)
-    async with await worker.say("say hi") as refused:
-        assert refused.status == 503
+        draining = asyncio.create_task(worker.thread.drain(30))
+        await asyncio.sleep(0)
+        async with await worker.say("say hi") as refused:
+            assert refused.status == 503
 
-    async with await running as answer:
-        assert answer.status == 200
-    await draining
+        async with await running as answer:
+            assert answer.status == 200
+        await draining
 
 
-async def test_what_runs_beyond_the_grace_period_is_told_so(worker: Worker) -> None:
-    running = asyncio.create_task(worker.say("count", max_tokens=4000))
-    await worker.wait_for(running=1)
+async def test_what_runs_beyond_the_grace_period_is_told_so() -> None:
+    async with serving(FakeEngine()) as worker:
+        running = asyncio.create_task(worker.say("count", max_tokens=4000))
+        await worker.wait_for(running=1)
 
-    await worker.thread.drain(0.05)
+        await worker.thread.drain(0.05)
 
-    async with await running as answer:
-        assert answer.status == 503
+        async with await running as answer:
+            assert answer.status == 503

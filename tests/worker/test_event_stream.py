@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from openai import APIError, BadRequestError, InternalServerError
 
-from tests.worker.serving import CHAT, MODEL, Worker, chat
+from tests.worker.fake_engine import FakeEngine
+from tests.worker.serving import CHAT, MODEL, Worker, chat, serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def chunks(worker: Worker, content: str, **options: Any) -> list[Any]:
@@ -64,16 +67,18 @@ async def test_the_wire_is_server_sent_events_that_end_with_done(worker: Worker)
     assert [body["choices"][0]["finish_reason"] for body in bodies[-2:]] == [None, "length"]
 
 
-async def test_an_error_before_the_first_token_has_a_status(worker: Worker) -> None:
-    with pytest.raises(BadRequestError):
-        await chunks(worker, "refuse me")
-    with pytest.raises(InternalServerError):
-        await chunks(worker, "break")
+async def test_an_error_before_the_first_token_has_a_status() -> None:
+    async with serving(FakeEngine()) as worker:
+        with pytest.raises(BadRequestError):
+            await chunks(worker, "refuse me")
+        with pytest.raises(InternalServerError):
+            await chunks(worker, "break")
 
 
-async def test_an_error_in_the_middle_of_a_stream_reaches_the_sdk(worker: Worker) -> None:
-    with pytest.raises(APIError, match="The engine failed"):
-        await chunks(worker, "break after a b c")
+async def test_an_error_in_the_middle_of_a_stream_reaches_the_sdk() -> None:
+    async with serving(FakeEngine()) as worker:
+        with pytest.raises(APIError, match="The engine failed"):
+            await chunks(worker, "break after a b c")
 
 
 async def test_many_streams_at_once_are_not_mixed_up(worker: Worker) -> None:

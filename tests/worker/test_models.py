@@ -3,6 +3,8 @@ from openai import NotFoundError
 
 from tests.worker.serving import MODEL, Worker
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 async def test_the_model_is_listed_and_found_by_a_name_with_a_slash(worker: Worker) -> None:
     listed = [model async for model in worker.client.models.list()]
