@@ -1,0 +1,283 @@
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from batch_api.lifecycle import BatchStatus
+from batch_api.scheduler.dispatcher import Pause
+from batch_api.upstream import Upstreams
+from tests.api.upstream import ScriptedUpstream
+from tests.clock import TurnableClock
+from tests.scheduler.site import Site, ids, line, question, questions, until
+from tests.standin import BROKEN_JSON, HALF, HANG, HTML, MODEL, RESET, Fault, Standin, answer_to
+from tests.store import rows
+
+ODD_BODIES = [
+    b'{ "model" : "plain",\t"messages" : [ ] , "seed" : 123456789012345678901234567890 }',
+    b'{"model":"plain","messages":[],"temperature":0.1000000000000000055511151231257827}',
+    '{"model":"plain","messages":["\u2028\u0085ü😀 \\ud83d\\ude00"],"x":1e999}'.encode(),
+]
+
+
+def with_settings(site: Site, **changes: object) -> Site:
+    return replace(site, settings=site.settings.model_copy(update=changes))
+
+
+async def test_each_line_is_answered_once_and_counted(site: Site) -> None:
+    number = await site.submit(questions(30))
+
+    batch = await site.run(number)
+    assert batch.status == BatchStatus.COMPLETED
+    assert await site.counts(number) == (30, 30, 0)
+    assert site.standin.stats.received == 30
+    output = await site.output(number)
+    assert ids(output) == [f"row-{it}" for it in range(1, 31)]
+    assert output[6]["response"]["status_code"] == 200
+    answer = output[6]["response"]["body"]["choices"][0]["message"]["content"]
+    assert answer == answer_to("hi 7")
+    assert await site.errors(number) == []
+
+
+async def test_a_body_reaches_the_upstream_byte_for_byte(site: Site) -> None:
+    upstream = ScriptedUpstream()
+    upstream.answer(b'{"choices": []}')
+    upstreams = Upstreams([await upstream.start()], timeout_seconds=10)
+    number = await site.submit(b"".join(line(f"{it}", body) for it, body in enumerate(ODD_BODIES)))
+
+    await replace(site, upstreams=upstreams).run(number)
+    await upstreams.close()
+    await upstream.stop()
+    assert sorted(received.body for received in upstream.received) == sorted(ODD_BODIES)
+    assert {received.line for received in upstream.received} == {
+        "POST /v1/chat/completions HTTP/1.1"
+    }
+
+
+async def test_usage_and_model_are_those_of_the_answers(site: Site) -> None:
+    number = await site.submit(question("a", "two words") + question("b", "and three words"))
+
+    batch = await site.run(number)
+    assert (batch.model, batch.input_tokens, batch.output_tokens) == (MODEL, 5, 5)
+
+
+async def test_a_400_is_not_tried_again(site: Site) -> None:
+    number = await site.submit(question("bad", f"{Fault(status=400)}x") + question("good"))
+
+    batch = await site.run(number)
+    assert (batch.status, batch.completed, batch.failed) == ("completed", 1, 1)
+    assert site.standin.stats.received == 2
+    (bad,) = await site.errors(number)
+    assert (bad["custom_id"], bad["error"]) == ("bad", None)
+    assert bad["response"]["status_code"] == 400
+    assert bad["response"]["body"]["error"]["message"] == "as told: 400"
+
+
+@pytest.mark.parametrize("status", [500, 502, 408])
+async def test_a_passing_error_is_tried_again_and_at_last_told(site: Site, status: int) -> None:
+    number = await site.submit(question("bad", f"{Fault(status=status)}x"))
+
+    batch = await site.run(number)
+    assert (batch.status, batch.completed, batch.failed) == ("completed", 0, 1)
+    assert site.standin.stats.received == site.settings.max_attempts
+    assert await site.output(number) == []
+    (bad,) = await site.errors(number)
+    assert bad["response"]["status_code"] == status
+    assert bad["response"]["body"]["error"]["message"] == f"as told: {status}"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "seen"),
+    [
+        (HTML, "invalid_answer", "<h1>502 Bad Gateway</h1>"),
+        (BROKEN_JSON, "invalid_answer", '"object": "chat.comp'),
+        (Fault(body='["an array"]'), "invalid_answer", '["an array"]'),
+        (Fault(body=""), "invalid_answer", "200"),
+        (RESET, "upstream_error", "broke off"),
+        (HALF, "upstream_error", "broke off"),
+    ],
+    ids=["html", "broken-json", "array", "nothing", "reset", "half"],
+)
+async def test_no_whole_answer_is_tried_again_and_at_last_told(
+    site: Site, fault: Fault, code: str, seen: str
+) -> None:
+    number = await site.submit(question("bad", f"{fault}x"))
+
+    batch = await site.run(number)
+    assert (batch.status, batch.completed, batch.failed) == ("completed", 0, 1)
+    assert site.standin.stats.received == site.settings.max_attempts
+    (bad,) = await site.errors(number)
+    assert (bad["response"], bad["error"]["code"]) == (None, code)
+    assert seen in bad["error"]["message"]
+
+
+async def test_html_with_an_error_status_keeps_its_status(site: Site) -> None:
+    fault = Fault(status=502, body=HTML.body)
+    number = await site.submit(question("bad", f"{fault}x"))
+
+    await site.run(number)
+    (bad,) = await site.errors(number)
+    assert bad["response"]["status_code"] == 502
+    assert "502 Bad Gateway" in bad["response"]["body"]["error"]["message"]
+
+
+async def test_an_upstream_that_never_answers_is_given_up(site: Site) -> None:
+    settings = site.settings.model_copy(update={"max_attempts": 2})
+    upstreams = Upstreams([site.url], timeout_seconds=0.2)
+    number = await site.submit(question("bad", f"{HANG}x"))
+
+    await replace(site, settings=settings, upstreams=upstreams).run(number)
+    await upstreams.close()
+    assert site.standin.stats.received == 2
+    (bad,) = await site.errors(number)
+    assert bad["error"]["code"] == "upstream_error"
+    assert await site.counts(number) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("fault", [Fault(status=500), HTML, RESET, HALF], ids=str)
+async def test_a_fault_that_passes_leaves_no_trace(site: Site, fault: Fault) -> None:
+    twice = Fault(status=fault.status, body=fault.body, ending=fault.ending, times=2)
+    number = await site.submit(question("a", f"{twice}x"))
+
+    await site.run(number)
+    assert await site.counts(number) == (1, 1, 0)
+    (good,) = await site.output(number)
+    assert good["response"]["body"]["choices"][0]["message"]["content"] == "x"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("retry_after", ["0.3", "0", "nan", "-1", "soon", None])
+async def test_an_overloaded_upstream_is_waited_for_and_nothing_has_failed(
+    site: Site, status: int, retry_after: str | None
+) -> None:
+    fault = Fault(status=status, retry_after=retry_after, times=1)
+    number = await site.submit(question("a", f"{fault}x"))
+
+    await with_settings(site, max_attempts=1).run(number)
+    assert await site.counts(number) == (1, 1, 0)
+    assert site.standin.stats.received == 2
+    assert (await rows.request(site.database, 1)).failures == 0
+
+
+async def test_an_upstream_that_cannot_be_reached_is_waited_for(
+    site: Site, free_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    upstreams = Upstreams([f"http://127.0.0.1:{free_port}"], timeout_seconds=10)
+    number = await site.submit(questions(5))
+    assert await site.intake.validate_once()
+    site = with_settings(replace(site, upstreams=upstreams), max_attempts=1)
+    async with site.running():
+        await until(lambda: "upstreams take no requests" in caplog.text)
+        assert await site.status(number) == BatchStatus.IN_PROGRESS
+
+    standin = Standin()
+    await site.janitor.recover()
+    async with await standin.listen(free_port):
+        assert (await site.run(number)).completed == 5
+        await upstreams.close()
+    assert standin.stats.received == 5
+
+
+@pytest.fixture
+def slow(standin: Standin) -> None:
+    standin.fault = Fault(delay_ms=20)
+
+
+@pytest.mark.usefixtures("slow")
+async def test_no_more_than_the_limit_is_in_flight_and_no_less(site: Site) -> None:
+    number = await site.submit(questions(60))
+
+    await site.run(number)
+    assert site.standin.stats.most_open == site.settings.max_in_flight
+    assert await site.counts(number) == (60, 60, 0)
+
+
+async def test_a_late_answer_is_dropped(site: Site) -> None:
+    late = Fault(delay_ms=300, times=1)
+    number = await site.submit(question("a", f"{late}x"))
+    async with site.running():
+        await until(lambda: site.standin.stats.open == 1)
+        site.clock.steady += site.settings.lease_seconds
+        assert await site.janitor.reclaim_once() == 1
+        while not (await site.status(number)).is_final:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await until(lambda: site.standin.stats.answered == 2)
+
+    assert await site.counts(number) == (1, 1, 0)
+    assert len(await site.output(number)) == 1
+    assert (await rows.request(site.database, 1)).attempt == 2
+
+
+async def test_a_stop_ends_what_is_in_flight_and_leaves_the_rest(site: Site) -> None:
+    site.standin.fault = Fault(delay_ms=200)
+    number = await site.submit(questions(30))
+    async with site.running():
+        await until(lambda: site.standin.stats.open == 8)
+    total, completed, _ = await site.counts(number)
+    assert (total, completed) == (30, site.standin.stats.answered)
+    assert completed == 8
+
+    site.standin.fault = Fault()
+    await site.janitor.recover()
+    await site.run(number)
+    assert await site.counts(number) == (30, 30, 0)
+    assert site.standin.stats.received == 30
+
+
+async def test_a_stop_waits_no_longer_than_its_grace_period(site: Site) -> None:
+    number = await site.submit(question("a", f"{HANG}x"))
+    async with asyncio.timeout(5), with_settings(site, shutdown_grace_seconds=0.1).running():
+        await until(lambda: site.standin.stats.open == 1)
+
+    assert await site.counts(number) == (1, 0, 0)
+    await site.janitor.recover()
+    assert await rows.states(site.database, number) == ["pending"]
+
+
+async def test_a_cancel_lets_what_is_in_flight_end_and_sends_no_more(site: Site) -> None:
+    site.standin.fault = Fault(delay_ms=200)
+    number = await site.submit(questions(30))
+    async with site.running() as scheduler:
+        await until(lambda: site.standin.stats.open == 8)
+        assert await site.cancel(number)
+        scheduler.ring()
+        while not (await site.status(number)).is_final:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    output, errors = await site.output(number), await site.errors(number)
+    assert await site.status(number) == BatchStatus.CANCELLED
+    assert site.standin.stats.received < 30
+    assert await site.counts(number) == (30, len(output), 0)
+    assert len(output) == site.standin.stats.answered
+    assert sorted(ids(output + errors)) == sorted(f"row-{it}" for it in range(1, 31))
+    assert {error["error"]["code"] for error in errors} == {"batch_cancelled"}
+
+
+def test_pauses_grow_to_a_bound_however_long_an_outage_is() -> None:
+    clock = TurnableClock()
+    pause = Pause(clock)
+    lengths = []
+    for _ in range(2_000):
+        pause.begin(None)
+        lengths.append(length(pause, clock))
+
+    assert lengths[:4] == [0.25, 0.5, 1.0, 2.0]
+    assert lengths[-1] == max(lengths) == 30.0
+    pause.forget()
+    pause.begin(None)
+    assert length(pause, clock) == 0.25
+
+
+def test_a_pause_is_as_long_as_the_upstream_wishes() -> None:
+    clock = TurnableClock()
+    pause = Pause(clock)
+    pause.begin(7.0)
+    pause.begin(9.0)
+
+    assert length(pause, clock) == 7.0
+
+
+def length(pause: Pause, clock: TurnableClock) -> float:
+    begun = clock.steady
+    while pause.is_on:
+        clock.steady += 0.25
+    return clock.steady - begun
