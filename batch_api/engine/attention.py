@@ -16,8 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from batch_api.engine.batcher import Chunk
 from batch_api.engine.cache import Cache
 
-_GROUP = 8  # slots always read together; more of them
-_WASTE = 1.25  # while the cache positions read are under so many times those needed
+_CALL = 128  # positions that could be read in the time that one more call takes
 
 NAME = "batch_api"  # as registered with transformers
 
@@ -89,12 +88,13 @@ class Read:
     starts: list[int]  # position of each slot's first row
     size: int  # rows for each slot
     length: int  # positions read
+    dtype: torch.dtype
     device: torch.device
     masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)
 
     def mask(self, window: int | None) -> torch.Tensor | None:
-        """What each row sees, the same for all heads: bool, [slots, 1, size, length]; None is
-        everything up to the row itself, in a chunk that begins its prompt."""
+        """What each row sees, for all heads: 0, or -inf for what it does not, in the queries'
+        dtype, [slots, 1, size, length]; None is all up to itself, in a chunk from position 0."""
         if window not in self.masks:
             self.masks[window] = None if self._is_plain(window) else self._mask(window)
         return self.masks[window]
@@ -109,7 +109,8 @@ class Read:
         seen = position <= row
         if window is not None:
             seen = seen & (position > row - window)
-        return seen.unsqueeze(1)
+        blank = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
+        return blank.masked_fill(~seen, -torch.inf).unsqueeze(1)
 
 
 @dataclass(slots=True)
@@ -147,11 +148,11 @@ def plan(chunks: list[Chunk], cache: Cache, device: torch.device) -> CachedAtten
         cache=cache,
         slots=torch.tensor(slots, device=device),
         positions=torch.tensor(positions, device=device),
-        reads=list(_reads(chunks, device)),
+        reads=list(_reads(chunks, cache.dtype, device)),
     )
 
 
-def _reads(chunks: list[Chunk], device: torch.device) -> Iterator[Read]:
+def _reads(chunks: list[Chunk], dtype: torch.dtype, device: torch.device) -> Iterator[Read]:
     row = 0
     for group in _groups(chunks):
         size = group[0].size
@@ -161,13 +162,15 @@ def _reads(chunks: list[Chunk], device: torch.device) -> Iterator[Read]:
             starts=[chunk.start for chunk in group],
             size=size,
             length=max(chunk.stop for chunk in group),
+            dtype=dtype,
             device=device,
         )
         row += size * len(group)
 
 
 def _groups(chunks: list[Chunk]) -> Iterator[list[Chunk]]:
-    """Neighbouring slots with one row each go together, as long as little is read in vain."""
+    """Neighbouring slots with one row each go together, unless a call of its own is cheaper for
+    the next than reading up to the longest for all."""
     group: list[Chunk] = []
     for chunk in chunks:
         if group and not _fits(group, chunk):
@@ -181,8 +184,9 @@ def _groups(chunks: list[Chunk]) -> Iterator[list[Chunk]]:
 def _fits(group: list[Chunk], chunk: Chunk) -> bool:
     if chunk.size > 1 or group[-1].size > 1 or chunk.slot != group[-1].slot + 1:
         return False
-    lengths = [each.stop for each in group] + [chunk.stop]
-    return len(group) < _GROUP or max(lengths) * len(lengths) < _WASTE * sum(lengths)
+    longest = max(each.stop for each in group)
+    together = max(longest, chunk.stop) * (len(group) + 1)
+    return together - longest * len(group) - chunk.stop <= _CALL
 
 
 def _attend_rows(
@@ -250,6 +254,6 @@ def _weigh_capped(
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     scores = (query @ keys.transpose(-1, -2) * (scale / softcap)).tanh() * softcap
     if mask is None:
-        mask = torch.ones_like(scores[:1, :1], dtype=torch.bool).tril()
-    weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1, dtype=torch.float32)
+        mask = torch.full_like(scores[:1, :1], -torch.inf).triu(1)
+    weights = (scores + mask).softmax(dim=-1, dtype=torch.float32)
     return weights.to(query.dtype) @ values

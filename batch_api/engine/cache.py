@@ -34,6 +34,7 @@ class Cache:
             # Zeros, not garbage: a masked position takes part with weight 0, and 0 * NaN is NaN.
             return torch.zeros(slots, heads, positions, size, dtype=dtype, device=device)
 
+        self.dtype = dtype
         self.slots = slots
         self.positions = positions
         self.keys = [zeros(shape.heads, shape.key_size) for shape in shapes]
