@@ -26,7 +26,7 @@ from tests.server import Server, StandinProcess
 from tests.standin import MODEL, answer_to
 
 _LINE_BYTES = 400
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.1
 _GOAL_RATIO = 0.35
 _GOAL_GROWTH_BYTES = 100e6
 _FINAL = ("completed", "failed", "expired", "cancelled")
