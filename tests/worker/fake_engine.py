@@ -1,7 +1,7 @@
 """A stand-in engine without torch: what it answers, and when it breaks, is in the prompt.
 
 "say one two three" is answered so, a word a step, and then an end token; "count" never ends by
-itself; "break" breaks the engine. Each id is a character.
+itself; "break" breaks the engine, and what "does not fit" it refuses. Each id is a character.
 """
 
 import time
@@ -67,6 +67,8 @@ class FakeEngine:
         return bool(self._running or self._waiting)
 
     def add(self, sequence: Sequence) -> None:
+        if "does not fit" in text_of(sequence):
+            raise ValueError("there is no room for it")
         self._waiting.append(sequence)
 
     def cancel(self, sequence: Sequence) -> None:

@@ -145,6 +145,15 @@ async def test_what_does_not_fit_the_context_is_refused(
     assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
 
 
+async def test_what_the_engine_itself_refuses_is_a_matter_of_that_request_alone(
+    worker: Worker,
+) -> None:
+    with pytest.raises(BadRequestError, match="there is no room for it"):
+        await ask(worker.client, "it does not fit")
+
+    assert (await ask(worker.client, "say hi")).choices[0].message.content == "hi"
+
+
 async def test_a_template_that_refuses_the_messages_says_why(worker: Worker) -> None:
     with pytest.raises(BadRequestError) as caught:
         await ask(worker.client, "refuse me")
