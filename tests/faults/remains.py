@@ -33,6 +33,11 @@ class Remains:
         """The custom_ids of what is not to be run again."""
         return frozenset(id for id, state in self.states.items() if state in _ENDED)
 
+    @property
+    def leased(self) -> frozenset[str]:
+        """The custom_ids of what was in flight, or about to be, as far as the database knows."""
+        return frozenset(id for id, state in self.states.items() if state == RequestState.LEASED)
+
     def check(self) -> None:
         """The counts agree with the rows, and each ended row has its answer."""
         counted = Counter(self.states.values())

@@ -13,8 +13,6 @@ from tests.faults.remains import Remains, read_remains
 from tests.server import Server, StandinProcess
 
 _MAX_IN_FLIGHT = 16
-_MAX_HELD = 2 * _MAX_IN_FLIGHT
-"""In flight, waiting for a lane, or answered and not recorded yet."""
 _KILLED_WHILE_STARTING = 0.2
 
 
@@ -67,7 +65,8 @@ class Ordeal:
         self._batch_id = batch_id
         self._server = server
         self._standin = standin
-        self._served: Counter[str] = Counter()
+        self._looked_at = 0
+        """Entries of the stand-in's journal."""
         self._in_flight_at_kills = 0
         self.remains = Remains(BatchStatus.VALIDATING, None, 0, 0, {}, frozenset(), False)
 
@@ -81,8 +80,9 @@ class Ordeal:
         self._server.terminate()
         self._standin.wait_until_left()
         self._look()
-        assert set(self._served) == set(custom_ids)
-        assert self._served.total() <= len(custom_ids) + self._in_flight_at_kills
+        served = self._standin.served()
+        assert set(served) == set(custom_ids)
+        assert served.total() <= len(custom_ids) + self._in_flight_at_kills
 
     def _look(self) -> None:
         """At what the server left, and at what it sent since it was started."""
@@ -90,17 +90,20 @@ class Ordeal:
         self.remains.check()
         assert _reaches(before.status, self.remains.status)
         assert before.ended <= self.remains.ended
-        served = self._standin.served()
-        sent, self._served = served - self._served, served
-        self._check_sent(sent, before)
+        seen = self._standin.seen()
+        self._check_sent(seen[self._looked_at :], before)
+        self._looked_at = len(seen)
 
-    def _check_sent(self, sent: Counter[str], before: Remains) -> None:
+    def _check_sent(self, seen: list[tuple[str, str]], before: Remains) -> None:
+        sent = Counter(text for event, text in seen if event == "received")
         assert all(times == 1 for times in sent.values()), "a line was sent twice in one life"
         assert not before.ended & set(sent), "a line that had ended was sent again"
         assert self.remains.ended - before.ended <= set(sent), "a line ended without being sent"
-        in_flight = len(set(sent) - self.remains.ended)
-        assert in_flight <= _MAX_HELD
-        self._in_flight_at_kills += in_flight
+        in_flight = set(sent) - self.remains.ended
+        assert in_flight <= self.remains.leased
+        answered = {text for event, text in seen if event == "answered"}
+        assert len(in_flight - answered) <= _MAX_IN_FLIGHT
+        self._in_flight_at_kills += len(in_flight)
 
 
 def _reaches(old: BatchStatus, new: BatchStatus) -> bool:
