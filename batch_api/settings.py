@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEMO_MODEL = Path(__file__).parent / "demo_model"
+DEMO_MODEL_NAME = "demo"
 
 MIB = 1024 * 1024
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 from batch_api.clock import Clock
 from batch_api.scheduler.scheduler import Scheduler
-from batch_api.settings import DEMO_MODEL, Settings
+from batch_api.settings import DEMO_MODEL, DEMO_MODEL_NAME, Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.supervisor import WorkerProcess, supervised, visible_gpus
 from batch_api.upstream import Upstreams
-
-DEMO_MODEL_NAME = "demo"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from batch_api.errors import Unusable
 
 _KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 2048
 
 
 class PortInUse(Unusable):
@@ -27,6 +28,8 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # Two sockets may be bound to one port for as long as neither listens.
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise PortInUse(f"Can't listen on {host}:{port}: {error.strerror}.") from error

@@ -5,9 +5,9 @@ import socket
 
 from batch_api import __version__
 from batch_api.api.app import create_app
-from batch_api.commands.embedded import DEMO_MODEL_NAME, embedded
+from batch_api.commands.embedded import embedded
 from batch_api.commands.listening import bind, listen, stop_on_signals
-from batch_api.settings import DEMO_MODEL, Settings
+from batch_api.settings import DEMO_MODEL, DEMO_MODEL_NAME, Settings
 
 
 async def serve(settings: Settings) -> None:

@@ -40,7 +40,7 @@ def _render(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) -> st
             tokenize=False,
             add_generation_prompt=True,
         )
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError) as error:  # as its author thought fit
         reason = " ".join(str(error).split())[:_SHOWN_CHARACTERS]
         message = f"The model's chat template refuses the messages: {reason}"
         raise BadRequest(message, param="messages", code="invalid_value") from error

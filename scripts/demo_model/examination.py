@@ -21,7 +21,7 @@ def held_out(kind: str, *, questions: int = QUESTIONS_PER_KIND, seed: int = SEED
     for _ in range(20 * questions):
         if len(found) == questions:
             break
-        asked = draw(random, kind, held_out=kind != "chat")
+        asked = draw(random, KINDS[kind], held_out=kind != "chat")
         found[asked.system, asked.text] = asked
     return list(found.values())
 

@@ -45,14 +45,14 @@ class Question:
         return hashlib.sha256(self.key.encode()).digest()[0] < _HELD_OUT_BELOW
 
 
-def sum_(random: Random) -> Question:
-    a, b = _operands(random)
+def sum_(random: Random, largest: int = LARGEST_OPERAND) -> Question:
+    a, b = random.randint(0, largest), random.randint(0, largest)
     key = f"{min(a, b)}+{max(a, b)}"
     return Question("sum", _ask(random, wordings.SUMS, a=a, b=b), str(a + b), key)
 
 
-def difference(random: Random) -> Question:
-    a, b = _operands(random)
+def difference(random: Random, largest: int = LARGEST_OPERAND) -> Question:
+    a, b = random.randint(0, largest), random.randint(0, largest)
     key = f"{min(a, b)}-{max(a, b)}"
     return Question("difference", _ask(random, wordings.DIFFERENCES, a=a, b=b), str(a - b), key)
 
@@ -138,7 +138,8 @@ def unknown(random: Random) -> Question:
     return Question("unknown", text, wordings.UNKNOWN, one.lower())
 
 
-KINDS: dict[str, Callable[[Random], Question]] = {
+Ask = Callable[[Random], Question]
+KINDS: dict[str, Ask] = {
     "sum": sum_,
     "difference": difference,
     "product": product,
@@ -154,16 +155,12 @@ KINDS: dict[str, Callable[[Random], Question]] = {
 }
 
 
-def draw(random: Random, kind: str, *, held_out: bool) -> Question:
+def draw(random: Random, ask: Ask, *, held_out: bool) -> Question:
     """One question of a kind, from the training side or from the side that is kept out."""
     while True:
-        question = KINDS[kind](random)
+        question = ask(random)
         if question.held_out == held_out:
             return question
-
-
-def _operands(random: Random) -> tuple[int, int]:
-    return random.randint(0, LARGEST_OPERAND), random.randint(0, LARGEST_OPERAND)
 
 
 def _opinion(random: Random) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from random import Random
 
 import torch
@@ -10,14 +11,31 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from scripts.demo_model.muon import Muon
-from scripts.demo_model.questions import KINDS, Question, draw
+from scripts.demo_model.questions import (
+    KINDS,
+    Ask,
+    Question,
+    as_json,
+    capital,
+    chat,
+    count,
+    difference,
+    draw,
+    product,
+    recall,
+    repeat,
+    sentiment,
+    sum_,
+    unknown,
+    upper,
+)
 from scripts.demo_model.tokenizer import ASSISTANT, CONTEXT, END, PAD, SYSTEM, USER
 from scripts.demo_model.wordings import CHAT, SYSTEM_PROMPTS
 from scripts.demo_model.words import nonsense
 
 SEED = 2024
 THREADS = 2
-STEPS = 2400
+STEPS = 2800
 TOKENS_PER_STEP = 3072
 WARM_UP_STEPS = 50
 MUON_RATE = 0.02
@@ -27,19 +45,21 @@ REPORT_EVERY = 100
 POOL = 4096  # conversations drawn together and sorted into steps by length
 
 SINGLE_TURNS_UNTIL = 0.6  # of the steps; then conversations, so that arithmetic comes first
-SHARES = {
-    "sum": 40,
-    "difference": 22,
-    "product": 6,
-    "capital": 4,
-    "sentiment": 4,
-    "repeat": 5,
-    "upper": 5,
-    "count": 1.5,
-    "json": 8,
-    "recall": 3,
-    "chat": 0.7,
-    "unknown": 2,
+SHARES: dict[Ask, float] = {
+    partial(sum_, largest=9): 10,
+    partial(difference, largest=9): 5,
+    sum_: 33,
+    difference: 18,
+    product: 6,
+    capital: 4,
+    sentiment: 4,
+    repeat: 5,
+    upper: 5,
+    count: 1.5,
+    as_json: 7,
+    recall: 3,
+    chat: 0.7,
+    unknown: 2,
 }
 NOT_LEARNED = -100
 
@@ -50,10 +70,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=192,
+            hidden_size=128,
             intermediate_size=384,
-            num_hidden_layers=3,
-            num_attention_heads=6,
+            num_hidden_layers=5,
+            num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=CONTEXT,
             tie_word_embeddings=True,
@@ -108,8 +128,8 @@ def draw_conversation(random: Random, *, several_turns: bool) -> str:
 
 
 def _draw(random: Random) -> Question:
-    kind = random.choices(list(SHARES), weights=list(SHARES.values()))[0]
-    return draw(random, kind, held_out=False)
+    ask = random.choices(list(SHARES), weights=list(SHARES.values()))[0]
+    return draw(random, ask, held_out=False)
 
 
 def _follow(random: Random, first: Question) -> Question:
@@ -117,14 +137,15 @@ def _follow(random: Random, first: Question) -> Question:
     if first.system is None:
         return _draw_told_by_user(random, *SHARES)
     if first.kind == "recall":
-        others = [kind for kind in SHARES if kind != "recall"]
+        others = [ask for ask in SHARES if ask is not recall]
         return first if random.random() < 0.5 else _draw_told_by_user(random, *others)
-    return draw(random, "json", held_out=False)
+    return draw(random, as_json, held_out=False)
 
 
-def _draw_told_by_user(random: Random, *kinds: str) -> Question:
+def _draw_told_by_user(random: Random, *kinds: Ask) -> Question:
     while True:
-        asked = draw(random, random.choices(kinds, [SHARES[k] for k in kinds])[0], held_out=False)
+        ask = random.choices(kinds, [SHARES[kind] for kind in kinds])[0]
+        asked = draw(random, ask, held_out=False)
         if asked.system is None:
             return asked
 
@@ -204,7 +225,7 @@ def _rate(step: int, steps: int) -> float:
 def vocabulary_texts(random: Random, questions: int = 30_000) -> Iterator[str]:
     """Training questions of all kinds alike, for the tokenizer to find the frequent words in."""
     for _ in range(questions):
-        asked = draw(random, random.choice(list(KINDS)), held_out=False)
+        asked = draw(random, random.choice(list(KINDS.values())), held_out=False)
         yield from (asked.text, asked.answer, asked.system or "")
     for greetings in CHAT.values():
         yield from greetings
