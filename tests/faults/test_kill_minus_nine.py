@@ -23,7 +23,7 @@ def seed() -> int:
 
 
 def test_a_batch_survives_a_few_kills(tmp_path: Path, seed: int) -> None:
-    _run(tmp_path, lines=300, kills=3, delay_ms=50, longest_life_seconds=0.6, seed=seed)
+    _run(tmp_path, lines=300, kills=3, delay_ms=80, longest_life_seconds=1.0, seed=seed)
 
 
 @pytest.mark.slow
@@ -52,7 +52,7 @@ def _run(
                 server.spawn()
             else:
                 server.start()
-            server.live(chance.uniform(0, longest_life_seconds))
+            server.live(longest_life_seconds * chance.uniform(0.2, 1))
         server.wait_until_ready()
         job.complete(server, client)
         ordeal.end(job.custom_ids)
