@@ -106,8 +106,10 @@ class Dispatcher:
         if not self._unread:
             return 0
         page = self._unread.popleft()
-        for errand in await asyncio.to_thread(_read, page):
+        errands = await asyncio.to_thread(_read, page)
+        for errand in errands:
             self._queue.put_nowait(errand)
+        self._outstanding -= len(page) - len(errands)
         return len(page)
 
     @property
@@ -248,10 +250,15 @@ def _pages(
 
 def _read(page: Sequence[tuple[Lease, Source]]) -> list[Errand]:
     """Blocks."""
-    errands = []
+    errands: list[Errand] = []
     for source, pairs in groupby(page, key=itemgetter(1)):
         leases = [lease for lease, _ in pairs]
         places = [(lease.body_offset, lease.body_length) for lease in leases]
-        bodies = read_slices(source.input, places)
+        try:
+            bodies = read_slices(source.input, places)
+        except FileNotFoundError:
+            # A deleted input goes with its batch, which may have ended since the lease.
+            log.warning("input is gone", extra={"input": source.input.name})
+            continue
         errands += [Errand(lease, source, body) for lease, body in zip(leases, bodies, strict=True)]
     return errands
