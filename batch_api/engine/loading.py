@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,6 +23,7 @@ from batch_api.engine.probe import check, layer_shapes, reference
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _DEFAULT_LENGTH = 2048
+_UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, LookupError, SafetensorError)
 _SHARE = {"cpu": 0.5, "cuda": 0.9}  # of the free memory, for the cache
 
 _log = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ _log = logging.getLogger(__name__)
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except _UNREADABLE as error:
         raise ModelNotLoadable(f"no tokenizer of {name}: {_first_line(error)}") from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
@@ -89,15 +91,23 @@ def _token_set(source: object) -> frozenset[int]:
 def _load_network(name: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        if AutoConfig.from_pretrained(name).is_encoder_decoder:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        if config.is_encoder_decoder:
             raise ModelNotLoadable(f"{name} is an encoder-decoder, not a causal language model")
-        network: Any = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype, attn_implementation="eager"
+        load: Any = AutoModelForCausalLM.from_pretrained
+        network, report = load(
+            name,
+            dtype=dtype,
+            attn_implementation="eager",
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     except ModelNotLoadable:
         raise
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except _UNREADABLE as error:
         raise ModelNotLoadable(f"{name} cannot be loaded: {_first_line(error)}") from error
+    if report["missing_keys"]:
+        raise ModelNotLoadable(f"{name} lacks {len(report['missing_keys'])} of the model's weights")
     loaded: PreTrainedModel = network.to(device).eval()
     return loaded
 

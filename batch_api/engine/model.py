@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
-from batch_api.engine.attention import NAME, Attention, attending, attention_function, plan
+from batch_api.engine.attention import NAME, Attention, attending, attention_function
 from batch_api.engine.batcher import Chunk
 from batch_api.engine.cache import Cache
 from batch_api.engine.linears import packed_bytes
+from batch_api.engine.plan import plan
 
 AttentionInterface.register(NAME, attention_function)
 

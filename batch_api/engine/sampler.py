@@ -9,7 +9,7 @@ _LIKELY = 1024  # the nucleus is nearly always among so many tokens; a full sort
 
 def sample(logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
     """One token for each row; logits: [sequences, vocab]."""
-    tokens = logits.argmax(dim=-1)
+    tokens = logits.float().argmax(dim=-1)  # four times as fast as in bf16 on a CPU
     drawn = [row for row, sequence in enumerate(sequences) if not sequence.is_greedy]
     if drawn:
         rows = torch.tensor(drawn, device=logits.device)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 from batch_api.engine.engine import Engine, ModelNotLoadable
@@ -58,6 +59,32 @@ def test_a_folder_without_a_tokenizer_is_refused(make_model: MakeModel, tmp_path
             (tmp_path / file.name).write_bytes(file.read_bytes())
 
     with pytest.raises(ModelNotLoadable, match="tokenizer"):
+        Engine.load(str(tmp_path), dtype="float32")
+
+
+def copy(folder: Path, to: Path) -> Path:
+    for file in folder.iterdir():
+        (to / file.name).write_bytes(file.read_bytes())
+    return to / "model.safetensors"
+
+
+def test_half_a_weights_file_is_refused(llama: Path, tmp_path: Path) -> None:
+    weights = copy(llama, tmp_path)
+    weights.write_bytes(weights.read_bytes()[:5000])
+
+    with pytest.raises(ModelNotLoadable, match="cannot be loaded"):
+        Engine.load(str(tmp_path), dtype="float32")
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused_and_not_filled_up(
+    llama: Path, tmp_path: Path
+) -> None:
+    weights = copy(llama, tmp_path)
+    tensors = load_file(weights)
+    del tensors["lm_head.weight"]
+    save_file(tensors, weights, metadata={"format": "pt"})
+
+    with pytest.raises(ModelNotLoadable, match="lacks 1"):
         Engine.load(str(tmp_path), dtype="float32")
 
 
