@@ -1,4 +1,4 @@
-"""What two deployments may want different. Built once, in `commands/`, and passed on."""
+"""What two deployments may want different. Built once, by a command, and passed on."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +12,9 @@ DEMO_MODEL_NAME = "demo"
 MIB = 1024 * 1024
 
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+")]
+AtLeastOne = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+GraceSeconds = Annotated[float, Field(ge=0)]
 
 
 class Settings(BaseSettings):
@@ -21,21 +24,28 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("batch-api-data")
     host: str = "127.0.0.1"
-    port: int = Field(5000, ge=0, le=65535)
+    port: Annotated[int, Field(ge=0, le=65535)] = 5000
     log_level: str = "info"
 
-    model: str = Field(str(DEMO_MODEL), description="for the workers that `serve` starts")
-    upstream: tuple[Url, ...] = Field((), description="base URLs; none = start own workers")
+    model: str = str(DEMO_MODEL)
+    """For the workers that this process starts."""
+    upstream: tuple[Url, ...] = ()
+    """Base URLs; none: start own workers."""
 
-    max_file_bytes: int = Field(512 * MIB, ge=1, description="bytes of one uploaded file")
-    max_batch_file_bytes: int = Field(200 * MIB, ge=1, description="bytes of a batch's input")
-    max_batch_lines: int = Field(50_000, ge=1, description="requests in one batch")
-    max_line_bytes: int = Field(16 * MIB, ge=1, description="bytes of one line of a batch's input")
-    max_body_bytes: int = Field(16 * MIB, ge=1, description="bytes of a JSON body")
+    max_file_bytes: AtLeastOne = 512 * MIB
+    max_batch_file_bytes: AtLeastOne = 200 * MIB
+    max_batch_lines: AtLeastOne = 50_000
+    max_line_bytes: AtLeastOne = 16 * MIB
+    max_body_bytes: AtLeastOne = 16 * MIB
 
-    max_in_flight: int = Field(128, ge=1, description="requests at the upstreams at once")
-    request_timeout_seconds: float = Field(600, gt=0, description="one attempt at one request")
-    max_attempts: int = Field(3, ge=1, description="tries at a request that fails for its own sake")
-    lease_seconds: float = Field(60, gt=0)
-    cancel_grace_seconds: float = Field(600, ge=0, description="for what is in flight at a cancel")
-    shutdown_grace_seconds: float = Field(30, ge=0, description="for what is in flight at SIGTERM")
+    max_in_flight: Annotated[int, Field(ge=1, le=4096)] = 128
+    """Requests of batches at the upstreams at once."""
+    request_timeout_seconds: Seconds = 600
+    """For one attempt at one request."""
+    max_attempts: AtLeastOne = 3
+    """At a request that fails for its own sake."""
+    lease_seconds: Seconds = 60
+    cancel_grace_seconds: GraceSeconds = 600
+    """For what is in flight when a batch is cancelled."""
+    shutdown_grace_seconds: GraceSeconds = 30
+    """For what is in flight at SIGTERM."""

@@ -123,9 +123,10 @@ class Upstreams:
         response = await self._reach(upstream, "GET", "/v1/models", b"", {})
         async with self._in_use(upstream, response):
             try:
-                return _decode_models(await response.read()).data
+                models = _decode_models(await response.read()).data
             except msgspec.DecodeError as error:
                 raise UpstreamBroke(f"{upstream.url} lists no models") from error
+        return [model for model in models if isinstance(model.get("id"), str)]
 
     def _by_load(self) -> list[Upstream]:
         now = time.monotonic()

@@ -6,7 +6,7 @@ The server passes the URL of its data folder; on the command line it is a scratc
 from pathlib import Path
 
 from alembic import context
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine, event
 
 from batch_api.store.tables import Table
 
@@ -20,11 +20,20 @@ def _url() -> str:
     return given or f"sqlite:///{_SCRATCH}"
 
 
+def _begin(connection: Connection) -> None:
+    """The driver begins nothing before DDL: without this, a killed migration leaves traces."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
 def main() -> None:
-    engine = create_engine(_url())
+    engine = create_engine(_url(), connect_args={"isolation_level": None})
+    event.listen(engine, "begin", _begin)
     with engine.connect() as connection:
         context.configure(
-            connection=connection, target_metadata=Table.metadata, render_as_batch=True
+            connection=connection,
+            target_metadata=Table.metadata,
+            render_as_batch=True,
+            transactional_ddl=True,
         )
         with context.begin_transaction():
             context.run_migrations()

@@ -119,6 +119,20 @@ def test_a_copy_holds_what_lay_in_the_wal_alone(folder: Path, path: Path) -> Non
         assert then.execute("SELECT id FROM files").fetchall() == [("file-1",)]
 
 
+def test_a_migration_that_is_cut_off_leaves_no_trace(folder: Path, path: Path) -> None:
+    migrations = with_a_new_column(folder / "migrations")
+    note = migrations / "versions" / "0002_note.py"
+    note.write_text(NEXT + "    raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        upgrade(path, migrations=migrations)
+
+    note.write_text(NEXT)
+    upgrade(path, migrations=migrations)
+
+    with connected(path) as now:
+        assert columns(now, "files")[-1] == "note"
+
+
 @pytest.mark.parametrize("damage", [b"not a database at all", bytes(4096)])
 def test_a_database_that_is_something_else_is_refused(path: Path, damage: bytes) -> None:
     path.write_bytes(damage)
