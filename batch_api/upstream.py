@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,12 +61,12 @@ class Upstreams:
     def __init__(self, urls: Sequence[str], *, timeout_seconds: float) -> None:
         assert urls, "an upstream is needed"
         self._upstreams = [Upstream(url) for url in urls]
-        self._timeout_seconds = timeout_seconds
+        self._whole = aiohttp.ClientTimeout(total=timeout_seconds, connect=_CONNECT_SECONDS)
+        self._streaming = aiohttp.ClientTimeout(
+            total=None, connect=_CONNECT_SECONDS, sock_read=timeout_seconds
+        )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS),
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=_CONNECT_SECONDS, sock_read=timeout_seconds
-            ),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS)
         )
 
     async def close(self) -> None:
@@ -81,30 +81,25 @@ class Upstreams:
         Raises UpstreamUnreachable if no upstream can be reached, and UpstreamBroke, the latter
         also while the body is read.
         """
-        *others, last = self._by_load()
-        for upstream in others:
-            try:
-                response = await self._reach(upstream, method, path, body, headers)
-                break
-            except UpstreamUnreachable:
-                continue
-        else:
-            upstream = last
-            response = await self._reach(upstream, method, path, body, headers)
-        async with self._in_use(upstream, response):
-            yield response
+        call = _Call(method, path, body, headers, self._streaming)
+        upstream, response = await self._reach_one(call)
+        try:
+            with _errors_as_ours(upstream):
+                yield response
+        finally:
+            response.close()
+            upstream.in_flight -= 1
 
     async def send(self, path: str, body: bytes, *, priority: str, request_id: str) -> Reply:
         """POST and read the whole answer. Raises UpstreamUnreachable and UpstreamBroke."""
         headers = {PRIORITY_HEADER: priority, "x-request-id": request_id}
+        upstream, response = await self._reach_one(_Call("POST", path, body, headers, self._whole))
         try:
-            async with (
-                asyncio.timeout(self._timeout_seconds),
-                self.open("POST", path, body=body, headers=headers) as response,
-            ):
+            with _errors_as_ours(upstream):
                 return Reply(response.status, response.headers, await response.read())
-        except TimeoutError as error:
-            raise UpstreamBroke(f"no answer within {self._timeout_seconds:g} s") from error
+        finally:
+            response.close()
+            upstream.in_flight -= 1
 
     async def models(self) -> list[dict[str, Any]]:
         """The model objects of all upstreams that answer, each id once.
@@ -120,46 +115,54 @@ class Upstreams:
         return list({model["id"]: model for models in answers for model in models}.values())
 
     async def _models_of(self, upstream: Upstream) -> list[dict[str, Any]]:
-        response = await self._reach(upstream, "GET", "/v1/models", b"", {})
-        async with self._in_use(upstream, response):
-            try:
+        response = await self._reach(upstream, _Call("GET", "/v1/models", b"", {}, self._whole))
+        try:
+            with _errors_as_ours(upstream):
                 models = _decode_models(await response.read()).data
-            except msgspec.DecodeError as error:
-                raise UpstreamBroke(f"{upstream.url} lists no models") from error
+        except msgspec.DecodeError as error:
+            raise UpstreamBroke(f"{upstream.url} lists no models") from error
+        finally:
+            response.close()
+            upstream.in_flight -= 1
         return [model for model in models if isinstance(model.get("id"), str)]
+
+    async def _reach_one(self, call: "_Call") -> tuple[Upstream, aiohttp.ClientResponse]:
+        """The least busy upstream that can be reached, and the beginning of its answer."""
+        *others, last = self._by_load()
+        for upstream in others:
+            with suppress(UpstreamUnreachable):
+                return upstream, await self._reach(upstream, call)
+        return last, await self._reach(last, call)
 
     def _by_load(self) -> list[Upstream]:
         now = time.monotonic()
         return sorted(self._upstreams, key=lambda it: (it.rests_until > now, it.in_flight))
 
-    async def _reach(
-        self, upstream: Upstream, method: str, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> aiohttp.ClientResponse:
-        """Counts as in flight until `_in_use` ends."""
+    async def _reach(self, upstream: Upstream, call: "_Call") -> aiohttp.ClientResponse:
+        """If it returns, the request counts as in flight until the caller says otherwise."""
         upstream.in_flight += 1
         try:
             with _errors_as_ours(upstream):
                 return await self._session.request(
-                    method,
-                    upstream.url + path,
-                    data=body or None,
-                    headers={"content-type": "application/json", **headers},
+                    call.method,
+                    upstream.url + call.path,
+                    data=call.body or None,
+                    headers={"content-type": "application/json", **call.headers},
                     allow_redirects=False,
+                    timeout=call.timeout,
                 )
         except BaseException:
             upstream.in_flight -= 1
             raise
 
-    @asynccontextmanager
-    async def _in_use(
-        self, upstream: Upstream, response: aiohttp.ClientResponse
-    ) -> AsyncIterator[None]:
-        try:
-            with _errors_as_ours(upstream):
-                async with response:
-                    yield
-        finally:
-            upstream.in_flight -= 1
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+    timeout: aiohttp.ClientTimeout
 
 
 @contextmanager
@@ -169,7 +172,7 @@ def _errors_as_ours(upstream: Upstream) -> Iterator[None]:
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
         upstream.rests_until = time.monotonic() + _REST_SECONDS
         raise UpstreamUnreachable(f"{upstream.url} can't be reached") from error
-    except aiohttp.SocketTimeoutError as error:
-        raise UpstreamBroke(f"{upstream.url} went silent") from error
+    except TimeoutError as error:
+        raise UpstreamBroke(f"{upstream.url} did not answer in time") from error
     except aiohttp.ClientError as error:
         raise UpstreamBroke(f"{upstream.url} broke off: {error!r}") from error

@@ -11,22 +11,23 @@ from operator import itemgetter
 from pathlib import Path
 
 from batch_api.clock import Clock
-from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.answers import Answered, Failed, Judge, Overloaded
 from batch_api.scheduler.ledger import Ledger
 from batch_api.scheduler.wakeup import Wakeup, wait
 from batch_api.schemas.ids import request_id
 from batch_api.settings import Settings
 from batch_api.store import batches
+from batch_api.store.batches import Running
 from batch_api.store.blobs import Blobs, read_slices
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease
-from batch_api.store.tables import BatchRow
 from batch_api.upstream import UpstreamBroke, Upstreams, UpstreamUnreachable
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
+_QUEUED = 3
+"""Requests ready for the lanes, for each of them: enough to send while the next are leased."""
 _READ_BYTES = 8 * 1024 * 1024
 _FIRST_RETRY_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.25
@@ -114,11 +115,11 @@ class Dispatcher:
 
     @property
     def _is_low(self) -> bool:
-        return 2 * self._queue.qsize() < self._settings.max_in_flight
+        return self._queue.qsize() < self._settings.max_in_flight
 
     async def _lease(self) -> None:
         sources = self._sources
-        room = 2 * self._settings.max_in_flight - self._outstanding
+        room = (1 + _QUEUED) * self._settings.max_in_flight - self._outstanding
         if not sources or room <= 0:
             return
         leases = await self._ledger.lease(sources, room)
@@ -128,12 +129,13 @@ class Dispatcher:
 
     async def _refresh_sources(self) -> None:
         async with self._database.read() as session:
-            rows = await batches.open_ones(session, BatchStatus.IN_PROGRESS)
+            running = await batches.running(session)
         self._sources = {
-            row.number: self._sources.get(row.number) or self._source(row) for row in rows
+            batch.number: self._sources.get(batch.number) or self._source(batch)
+            for batch in running
         }
 
-    def _source(self, batch: BatchRow) -> Source:
+    def _source(self, batch: Running) -> Source:
         return Source(batch.endpoint, self._blobs.path(batch.input_file_id), Judge(batch.id))
 
     async def _lane(self, stop: asyncio.Event) -> None:

@@ -40,6 +40,16 @@ class Tally:
     model: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """As much of a batch in progress as its requests need."""
+
+    number: int
+    id: str
+    endpoint: str
+    input_file_id: str
+
+
 def add(
     session: AsyncSession,
     *,
@@ -91,6 +101,17 @@ async def open_ones(session: AsyncSession, *statuses: BatchStatus) -> Sequence[B
         .order_by(BatchRow.number)
     )
     return (await session.scalars(rows)).all()
+
+
+async def running(session: AsyncSession) -> list[Running]:
+    """The batches in progress, oldest first."""
+    columns = (BatchRow.number, BatchRow.id, BatchRow.endpoint, BatchRow.input_file_id)
+    rows = await session.execute(
+        select(*columns)
+        .where(BatchRow.trimmed_at.is_(None), BatchRow.status == BatchStatus.IN_PROGRESS)
+        .order_by(BatchRow.number)
+    )
+    return [Running(**row) for row in rows.mappings()]
 
 
 async def to_validate(session: AsyncSession) -> BatchRow | None:

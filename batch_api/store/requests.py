@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, insert, select, update
+from sqlalchemy import Executable, bindparam, delete, exists, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import RequestState
@@ -67,7 +67,8 @@ class Outcome:
 
 async def add(session: AsyncSession, batch_number: int, places: Iterable[Place]) -> None:
     """In the order of dispatch."""
-    await session.execute(
+    await _execute_many(
+        session,
         insert(RequestRow),
         [
             {
@@ -102,12 +103,12 @@ async def lease(
         .order_by(RequestRow.id)
         .limit(limit)
     )
-    leased = await session.execute(
+    connection = await session.connection()
+    leased = await connection.execute(
         update(RequestRow)
         .where(RequestRow.id.in_(free))
         .values(state=RequestState.LEASED, leased_until=until, attempt=RequestRow.attempt + 1)
         .returning(*_COLUMNS_OF_A_LEASE)
-        .execution_options(synchronize_session=False)
     )
     return sorted((Lease(**row) for row in leased.mappings()), key=lambda lease: lease.id)
 
@@ -121,8 +122,10 @@ async def settle(session: AsyncSession, settlements: Sequence[Settlement]) -> li
     counted = [s for s in settlements if attempts.get(s.lease.id) == s.lease.attempt]
     if counted:
         await _end(session, counted)
-        await session.execute(
-            insert(AnswerRow), [{"request_id": s.lease.id, "line": s.line} for s in counted]
+        await _execute_many(
+            session,
+            insert(AnswerRow),
+            [{"request_id": s.lease.id, "line": s.line} for s in counted],
         )
     return counted
 
@@ -265,11 +268,19 @@ async def _end(session: AsyncSession, settlements: Sequence[Settlement]) -> None
         .where(RequestRow.id == bindparam("request_id"))
         .values(state=bindparam("final_state"), leased_until=None)
     )
-    connection = await session.connection()
-    await connection.execute(
+    await _execute_many(
+        session,
         ended,
         [{"request_id": s.lease.id, "final_state": s.state} for s in settlements],
     )
+
+
+async def _execute_many(
+    session: AsyncSession, statement: Executable, rows: Sequence[dict[str, Any]]
+) -> None:
+    """As Core does it, straight to the driver: the ORM looks at each row."""
+    connection = await session.connection()
+    await connection.execute(statement, rows)
 
 
 async def _change(session: AsyncSession, *conditions: Any, **values: Any) -> int:
