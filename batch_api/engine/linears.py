@@ -38,10 +38,13 @@ def pack(model: nn.Module) -> None:
     """Replace every linear layer of a model on the CPU, one by one."""
     if not _can_pack():
         return
-    for parent in list(model.modules()):
+    parents = [each for each in model.modules() if not isinstance(each, nn.Linear)]
+    for parent in parents:  # which hold the only reference to a layer: its weight is freed at once
         for name, child in parent.named_children():
             if type(child) is nn.Linear and child.weight.dtype in (torch.float32, torch.bfloat16):
                 setattr(parent, name, PackedLinear(child))
+    for parameter in model.parameters():  # what is left points into the mapped weights file
+        parameter.data = parameter.data.clone()
 
 
 def packed_bytes(model: nn.Module) -> int:

@@ -23,7 +23,7 @@ def test_the_pieces_together_are_the_text(text: str) -> None:
     assert "".join(pieces(text)) == text
 
 
-@given(st.text(st.characters(exclude_characters="\ufffd"), max_size=60))
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\ufffd"), max_size=60))
 def test_no_piece_is_half_a_character(text: str) -> None:
     assert not any("\ufffd" in piece for piece in pieces(text))
 
@@ -76,10 +76,10 @@ def test_the_cost_of_a_token_does_not_grow_with_the_answer() -> None:
     tokens = TOKENIZER.encode("the quick brown fox ") * 200
 
     def seconds() -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         for token in tokens:
             answer.add(token)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     first = min(seconds() for _ in range(2))
     assert min(seconds() for _ in range(3)) < 3 * first
