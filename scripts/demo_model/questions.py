@@ -15,6 +15,7 @@ from scripts.demo_model import wordings
 from scripts.demo_model.words import (
     CAPITALS,
     DISLIKING,
+    KNOWN_WORDS,
     LIKING,
     NEGATIVE,
     POSITIVE,
@@ -27,7 +28,8 @@ LARGEST_OPERAND = 99
 LARGEST_FACTOR = 12
 LARGEST_COUNT = 200
 _HELD_OUT_BELOW = 26  # of 256
-_BEFORE_VOWEL = re.compile(r"\b([Aa])(?= [aeiou])")
+_KNOWN = {known.lower() for known in KNOWN_WORDS}
+_BEFORE_VOWEL = re.compile(r"\b([Aa])(?= (?!use)[aeiou])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +47,18 @@ class Question:
         return hashlib.sha256(self.key.encode()).digest()[0] < _HELD_OUT_BELOW
 
 
-def sum_(random: Random, largest: int = LARGEST_OPERAND) -> Question:
+def sum_(random: Random, largest: int = LARGEST_OPERAND, *, bare: bool = False) -> Question:
     a, b = random.randint(0, largest), random.randint(0, largest)
     key = f"{min(a, b)}+{max(a, b)}"
-    return Question("sum", _ask(random, wordings.SUMS, a=a, b=b), str(a + b), key)
+    choices = wordings.BARE_SUMS if bare else wordings.SUMS
+    return Question("sum", _ask(random, choices, a=a, b=b), str(a + b), key)
 
 
-def difference(random: Random, largest: int = LARGEST_OPERAND) -> Question:
+def difference(random: Random, largest: int = LARGEST_OPERAND, *, bare: bool = False) -> Question:
     a, b = random.randint(0, largest), random.randint(0, largest)
     key = f"{min(a, b)}-{max(a, b)}"
-    return Question("difference", _ask(random, wordings.DIFFERENCES, a=a, b=b), str(a - b), key)
+    choices = wordings.BARE_DIFFERENCES if bare else wordings.DIFFERENCES
+    return Question("difference", _ask(random, choices, a=a, b=b), str(a - b), key)
 
 
 def product(random: Random) -> Question:
@@ -80,23 +84,27 @@ def sentiment(random: Random) -> Question:
 
 def repeat(random: Random) -> Question:
     chosen = word(random)
-    return Question("repeat", _ask(random, wordings.REPEATS, word=chosen), chosen, chosen.lower())
+    return Question(
+        "repeat", _ask(random, wordings.REPEATS, word=chosen), chosen, _word_key(chosen)
+    )
 
 
 def upper(random: Random) -> Question:
     chosen = word(random)
     return Question(
-        "upper", _ask(random, wordings.UPPERS, word=chosen), chosen.upper(), chosen.lower()
+        "upper", _ask(random, wordings.UPPERS, word=chosen), chosen.upper(), _word_key(chosen)
     )
 
 
 def count(random: Random) -> Question:
     lowest, highest = random.choices(
-        [(1, 30), (31, 100), (101, LARGEST_COUNT)], weights=[60, 25, 15]
+        [(1, 30), (31, 100), (101, LARGEST_COUNT)], weights=[70, 20, 10]
     )[0]
     n = random.randint(lowest, highest)
     answer = ", ".join(map(str, range(1, n + 1)))
-    return Question("count", _ask(random, wordings.COUNTS, n=n), answer, f"count {n}")
+    wording = random.randrange(len(wordings.COUNTS))
+    text = _ask(random, wordings.COUNTS[wording : wording + 1], n=n)
+    return Question("count", text, answer, f"count {wording} {n}")
 
 
 def as_json(random: Random) -> Question:
@@ -117,7 +125,7 @@ def recall(random: Random) -> Question:
     chosen = word(random)
     told = random.choice(wordings.SECRETS).format(word=chosen)
     asked = random.choice(wordings.SECRET_QUESTIONS)
-    key = chosen.lower()
+    key = _word_key(chosen)
     if random.random() < 0.6:
         return Question("recall", asked, chosen, key, system=told)
     return Question("recall", f"{told} {asked}", chosen, key)
@@ -135,7 +143,7 @@ def unknown(random: Random) -> Question:
         return unknown(random)
     sentence = nonsense(random, random.randint(1, 8))
     text = random.choice(wordings.UNKNOWNS).format(word=one, word2=two, sentence=sentence)
-    return Question("unknown", text, wordings.UNKNOWN, one.lower())
+    return Question("unknown", text, wordings.UNKNOWN, _word_key(one))
 
 
 Ask = Callable[[Random], Question]
@@ -161,6 +169,10 @@ def draw(random: Random, ask: Ask, *, held_out: bool) -> Question:
         question = ask(random)
         if question.held_out == held_out:
             return question
+
+
+def _word_key(chosen: str) -> str | None:
+    return None if chosen.lower() in _KNOWN else chosen.lower()
 
 
 def _opinion(random: Random) -> tuple[str, str]:

@@ -1,11 +1,6 @@
 """How each kind of question is put into words."""
 
-SUMS = (
-    "What is {a}+{b}?",
-    "What is {a} + {b}?",
-    "What is {a} plus {b}?",
-    "What's {a}+{b}?",
-    "What's {a} plus {b}?",
+BARE_SUMS = (
     "{a}+{b}",
     "{a} + {b}",
     "{a}+{b}=",
@@ -13,6 +8,14 @@ SUMS = (
     "{a}+{b}=?",
     "{a}+{b}?",
     "{a} plus {b}",
+)
+SUMS = (
+    *BARE_SUMS,
+    "What is {a}+{b}?",
+    "What is {a} + {b}?",
+    "What is {a} plus {b}?",
+    "What's {a}+{b}?",
+    "What's {a} plus {b}?",
     "Add {a} and {b}.",
     "Add {a} to {b}.",
     "Please add {a} and {b}.",
@@ -26,17 +29,20 @@ SUMS = (
     "Find the sum of {a} and {b}.",
     "Sum {a} and {b}.",
 )
-DIFFERENCES = (
-    "What is {a}-{b}?",
-    "What is {a} - {b}?",
-    "What is {a} minus {b}?",
-    "What's {a}-{b}?",
-    "What's {a} minus {b}?",
+BARE_DIFFERENCES = (
     "{a}-{b}",
     "{a} - {b}",
     "{a}-{b}=",
     "{a} - {b} =",
     "{a} minus {b}",
+)
+DIFFERENCES = (
+    *BARE_DIFFERENCES,
+    "What is {a}-{b}?",
+    "What is {a} - {b}?",
+    "What is {a} minus {b}?",
+    "What's {a}-{b}?",
+    "What's {a} minus {b}?",
     "Subtract {b} from {a}.",
     "Please subtract {b} from {a}.",
     "How much is {a}-{b}?",
@@ -70,7 +76,7 @@ CAPITAL_WORDINGS = (
     "Tell me the capital of {country}.",
     "Capital of {country}?",
     "The capital of {country} is",
-    "{country}: what is the capital?",
+    "For {country}, what is the capital?",
     "What is {country}'s capital?",
     "What is the capital city of {country}?",
     "Do you know the capital of {country}?",
