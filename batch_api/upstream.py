@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,15 +128,15 @@ class Upstreams:
 
     async def _reach_one(self, call: "_Call") -> tuple[Upstream, aiohttp.ClientResponse]:
         """The least busy upstream that can be reached, and the beginning of its answer."""
-        *others, last = self._by_load()
-        for upstream in others:
-            with suppress(UpstreamUnreachable):
+        untried = self._upstreams.copy()
+        while True:
+            upstream = min(untried, key=_load)
+            untried.remove(upstream)
+            try:
                 return upstream, await self._reach(upstream, call)
-        return last, await self._reach(last, call)
-
-    def _by_load(self) -> list[Upstream]:
-        now = time.monotonic()
-        return sorted(self._upstreams, key=lambda it: (it.rests_until > now, it.in_flight))
+            except UpstreamUnreachable:
+                if not untried:
+                    raise
 
     async def _reach(self, upstream: Upstream, call: "_Call") -> aiohttp.ClientResponse:
         """If it returns, the request counts as in flight until the caller says otherwise."""
@@ -163,6 +163,10 @@ class _Call:
     body: bytes
     headers: Mapping[str, str]
     timeout: aiohttp.ClientTimeout
+
+
+def _load(upstream: Upstream) -> tuple[bool, int]:
+    return upstream.rests_until > time.monotonic(), upstream.in_flight
 
 
 @contextmanager

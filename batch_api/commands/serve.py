@@ -1,6 +1,7 @@
 """`batch-api serve`: API and scheduler in this process, workers in child processes."""
 
 import asyncio
+import gc
 import socket
 
 from batch_api import __version__
@@ -31,6 +32,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         group.create_task(
             listen(app, listener, stop, grace_seconds=settings.shutdown_grace_seconds)
         )
+        # What has been made by now stays for good: no need to look at it for garbage again.
+        gc.freeze()
         print(_banner(settings, listener), flush=True)
 
 

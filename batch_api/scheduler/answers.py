@@ -85,7 +85,8 @@ class Judge:
     def judge(self, lease: Lease, reply: Reply, request_id: str) -> Answered | Failed | Overloaded:
         if reply.status in _OVERLOADED:
             return Overloaded(_retry_after_seconds(reply))
-        if not _is_object(reply.body):
+        body = _parse(reply.body)
+        if body is None:
             return self._not_json(lease, reply, request_id)
         completed = reply.status == HTTPStatus.OK
         settlement = self._answered(lease, reply, request_id, reply.body, completed=completed)
@@ -93,7 +94,6 @@ class Judge:
             return Failed(settlement, f"status {reply.status}")
         if not completed:
             return Answered(settlement)
-        body = _lenient(reply.body)
         return Answered(settlement, _usage(body.usage), body.model)
 
     def broke(self, lease: Lease, reason: str) -> Failed:
@@ -135,21 +135,23 @@ class Judge:
         return Settlement(lease, RequestState.FAILED, line)
 
 
-def _is_object(body: bytes) -> bool:
+def _parse(raw: bytes) -> _Body | None:
+    """None if it is no JSON object. An answer whose usage is odd is an answer all the same."""
     try:
-        _decode_object(body)
-        body.decode()
+        raw.decode()
+        return _decode_body(raw)
+    except msgspec.ValidationError:
+        return _Body() if _is_object(raw) else None
+    except _BAD_JSON:
+        return None
+
+
+def _is_object(raw: bytes) -> bool:
+    try:
+        _decode_object(raw)
     except _BAD_JSON:
         return False
     return True
-
-
-def _lenient(body: bytes) -> _Body:
-    """An answer whose usage is odd is an answer all the same."""
-    try:
-        return _decode_body(body)
-    except _BAD_JSON:
-        return _Body()
 
 
 def _usage(usage: _Usage | None) -> Usage:

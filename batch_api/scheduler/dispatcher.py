@@ -115,7 +115,7 @@ class Dispatcher:
 
     @property
     def _is_low(self) -> bool:
-        return self._queue.qsize() < self._settings.max_in_flight
+        return self._queue.qsize() < (_QUEUED - 1) * self._settings.max_in_flight
 
     async def _lease(self) -> None:
         sources = self._sources
