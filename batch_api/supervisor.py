@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from batch_api.errors import Unusable
+from batch_api.waiting import wait
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class WorkerProcess:
             if time.monotonic() - started > _HEALTHY_SECONDS:
                 backoff_seconds = _FIRST_BACKOFF_SECONDS
             log.error("worker ended", extra={"code": code, "restart_in_seconds": backoff_seconds})
-            await _sleep(backoff_seconds, stop)
+            await wait(stop, backoff_seconds)
             backoff_seconds = min(2 * backoff_seconds, _LONGEST_BACKOFF_SECONDS)
 
     async def _run_once(self, stop: asyncio.Event) -> int:
@@ -131,9 +132,3 @@ async def _end(process: asyncio.subprocess.Process) -> int:
     except TimeoutError:
         process.kill()
         return await process.wait()
-
-
-async def _sleep(seconds: float, stop: asyncio.Event) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
