@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -20,6 +19,7 @@ _FIRST_BACKOFF_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0
 _END_GRACE_SECONDS = 10.0
+_NVIDIA_SMI_SECONDS = 10.0
 _USELESS_TO_RESTART = 2
 """The exit code of a command that was called wrongly; it has said why."""
 
@@ -108,19 +108,29 @@ async def supervised(workers: Sequence[WorkerProcess]) -> AsyncIterator[None]:
             stop.set()
 
 
-def visible_gpus() -> list[str]:
-    """The ids by which CUDA_VISIBLE_DEVICES names the GPUs that this process may use."""
+async def visible_gpus(*, timeout_seconds: float = _NVIDIA_SMI_SECONDS) -> list[str]:
+    """The ids by which CUDA_VISIBLE_DEVICES names the GPUs that this process may use.
+
+    Raises WorkerUnusable if the driver does not answer.
+    """
     if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [gpu.strip() for gpu in chosen.split(",") if gpu.strip() not in ("", "-1")]
     if (nvidia_smi := shutil.which("nvidia-smi")) is None:
         return []
-    listed = subprocess.run(
-        [nvidia_smi, "--query-gpu=index", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-        check=False,
+    process = await asyncio.create_subprocess_exec(
+        *(nvidia_smi, "--query-gpu=index", "--format=csv,noheader"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )
-    return listed.stdout.split() if listed.returncode == 0 else []
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            listed, _ = await process.communicate()
+    except TimeoutError as error:
+        process.kill()  # not waited for: a process that hangs in the driver can't be killed
+        raise WorkerUnusable(
+            "nvidia-smi does not answer; name the GPUs in CUDA_VISIBLE_DEVICES."
+        ) from error
+    return listed.decode().split() if process.returncode == 0 else []
 
 
 async def _end(process: asyncio.subprocess.Process) -> int:

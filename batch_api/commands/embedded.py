@@ -30,7 +30,7 @@ async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
     database = await Database.open(settings.data_dir)
     try:
         blobs = Blobs(settings.data_dir / "files")
-        workers = [] if settings.upstream else _workers(settings)
+        workers = [] if settings.upstream else await _workers(settings)
         urls = settings.upstream or [worker.url for worker in workers]
         async with supervised(workers):
             upstreams = Upstreams(urls, timeout_seconds=settings.request_timeout_seconds)
@@ -50,9 +50,9 @@ async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
         await database.close()
 
 
-def _workers(settings: Settings) -> list[WorkerProcess]:
+async def _workers(settings: Settings) -> list[WorkerProcess]:
     """One for each visible GPU, or one on the CPU."""
-    gpus: list[str | None] = [*visible_gpus()]
+    gpus: list[str | None] = [*await visible_gpus()]
     is_demo = settings.model == str(DEMO_MODEL)
     return [
         WorkerProcess(
