@@ -33,9 +33,15 @@ class Chunk:
 class Batcher:
     """Sequences join and leave at every step; interactive before batch, then arrival."""
 
-    def __init__(self, *, max_sequences: int, prefill_budget: int) -> None:
-        """`prefill_budget`: prompt tokens a step; decoding sequences always run."""
+    def __init__(
+        self, *, max_sequences: int, prefill_budget: int, reserve: int | None = None
+    ) -> None:
+        """`prefill_budget`: prompt tokens a step; decoding sequences always run. `reserve`: slots
+        that batch sequences leave free, so that an interactive one joins at once.
+        """
         self._prefill_budget = prefill_budget
+        reserve = _default_reserve(max_sequences) if reserve is None else reserve
+        self._most_batch = max_sequences - reserve
         self._free_slots = list(range(max_sequences))
         self._running: dict[Sequence, None] = {}  # dicts as ordered sets: arrival is kept
         self._waiting: dict[Priority, dict[Sequence, None]] = {each: {} for each in Priority}
@@ -83,8 +89,13 @@ class Batcher:
         for priority in Priority:
             begun = [each for each in self._running if each.priority is priority]
             yield from (each for each in begun if not _is_decoding(each))
-            while self._free_slots and self._waiting[priority]:
+            while self._waiting[priority] and self._has_room(priority):
                 yield self._admit(priority)
+
+    def _has_room(self, priority: Priority) -> bool:
+        if not self._free_slots or priority is Priority.INTERACTIVE:
+            return bool(self._free_slots)
+        return sum(each.priority is Priority.BATCH for each in self._running) < self._most_batch
 
     def _admit(self, priority: Priority) -> Sequence:
         sequence = next(iter(self._waiting[priority]))
@@ -92,6 +103,10 @@ class Batcher:
         sequence.slot = heappop(self._free_slots)
         self._running[sequence] = None
         return sequence
+
+
+def _default_reserve(max_sequences: int) -> int:
+    return max(1, max_sequences // 16) if max_sequences > 1 else 0
 
 
 def _is_decoding(sequence: Sequence) -> bool:

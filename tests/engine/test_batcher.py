@@ -46,7 +46,7 @@ def test_prompts_are_cut_to_the_budget_and_go_on_in_the_next_step() -> None:
 
 
 def test_decoding_sequences_run_in_every_step_whatever_the_budget() -> None:
-    batcher = Batcher(max_sequences=4, prefill_budget=3)
+    batcher = Batcher(max_sequences=5, prefill_budget=3)
     decoding = [sequence(1) for _ in range(3)]
     for each in decoding:
         batcher.add(each)
@@ -83,8 +83,41 @@ def test_an_interactive_prompt_goes_ahead_of_a_batch_prompt_that_has_begun() -> 
     assert [(each.sequence, each.size) for each in run(batcher)] == [(interactive, 3), (long, 1)]
 
 
+def test_batch_sequences_leave_slots_free_that_only_interactive_ones_take() -> None:
+    batcher = Batcher(max_sequences=32, prefill_budget=100)
+    for _ in range(40):
+        batcher.add(sequence(1))
+    run(batcher)
+    interactive = [sequence(1, Priority.INTERACTIVE) for _ in range(3)]
+    for each in interactive:
+        batcher.add(each)
+
+    joined = [chunk.sequence for chunk in run(batcher) if chunk.start == 0]
+
+    assert (batcher.running, batcher.waiting) == (32, 11)
+    assert joined == interactive[:2]
+
+
+def test_interactive_sequences_may_take_every_slot() -> None:
+    batcher = Batcher(max_sequences=4, prefill_budget=100)
+    for _ in range(4):
+        batcher.add(sequence(1, Priority.INTERACTIVE))
+    batcher.add(sequence(1))
+
+    run(batcher)
+
+    assert (batcher.running, batcher.waiting) == (4, 1)
+
+
+def test_a_lone_slot_is_not_kept_from_batch_sequences() -> None:
+    batcher = Batcher(max_sequences=1, prefill_budget=100)
+    batcher.add(sequence(1))
+
+    assert len(run(batcher)) == 1
+
+
 def test_equal_priorities_join_by_arrival() -> None:
-    batcher = Batcher(max_sequences=3, prefill_budget=100)
+    batcher = Batcher(max_sequences=4, prefill_budget=100)
     arrived = [sequence(2) for _ in range(3)]
     for each in arrived:
         batcher.add(each)

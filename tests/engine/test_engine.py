@@ -148,22 +148,21 @@ def test_a_prompt_that_does_not_fit_is_refused_and_not_cut(engine: Engine) -> No
     assert len(fits.tokens) == 1
 
 
-def test_an_interactive_sequence_is_answered_before_waiting_batch_sequences(
+def test_an_interactive_sequence_joins_at_the_next_step_however_long_the_batch_runs(
     engine: Engine,
 ) -> None:
-    options = SamplingOptions(max_tokens=8, temperature=0, ignore_end=True)
+    options = SamplingOptions(max_tokens=100, temperature=0, ignore_end=True)
     batch = [Sequence([index + 1] * 5, options, priority=Priority.BATCH) for index in range(30)]
     interactive = Sequence([7, 7], options, priority=Priority.INTERACTIVE)
     for each in batch:
         engine.add(each)
     engine.step()
+    assert (engine.running, engine.waiting) == (engine.max_sequences - 1, 23)
+
     engine.add(interactive)
-    order: list[Sequence] = []
 
-    while engine.has_work:
-        order += [delta.sequence for delta in engine.step() if delta.finish_reason]
-
-    assert order.index(interactive) <= engine.max_sequences
+    assert interactive in [delta.sequence for delta in engine.step()]
+    assert (engine.running, engine.waiting) == (engine.max_sequences, 23)
 
 
 def test_memory_is_taken_once_and_said_at_the_start(
