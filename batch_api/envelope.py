@@ -3,6 +3,7 @@
 import json
 import logging
 import secrets
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
@@ -44,6 +45,20 @@ def render(error: APIError) -> Response:
         headers=error.headers,
         media_type="application/json",
     )
+
+
+async def read_whole(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+    """A body of at most `limit` bytes. Raises TooLarge."""
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > limit:
+            raise too_large(limit)
+    return bytes(body)
+
+
+def too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {limit} bytes.")
 
 
 def parse(model: type[_Model], raw: bytes) -> _Model:

@@ -11,8 +11,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from batch_api.clock import Clock
-from batch_api.envelope import parse
-from batch_api.errors import TooLarge
+from batch_api.envelope import parse, read_whole, too_large
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
@@ -75,13 +74,8 @@ IncomingBody = Annotated[Incoming, Depends(_incoming)]
 async def _whole_body(incoming: IncomingBody, parts: Parts) -> bytes:
     limit = parts.settings.max_body_bytes
     if incoming.announced_bytes > limit:
-        raise TooLarge(f"The body is larger than {limit} bytes.")
-    body = bytearray()
-    async for chunk in incoming.chunks:
-        body += chunk
-        if len(body) > limit:
-            raise TooLarge(f"The body is larger than {limit} bytes.")
-    return bytes(body)
+        raise too_large(limit)
+    return await read_whole(incoming.chunks, limit)
 
 
 WholeBody = Annotated[bytes, Depends(_whole_body)]

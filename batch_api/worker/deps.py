@@ -8,8 +8,8 @@ from fastapi import Depends, Header, Request
 
 from batch_api.disconnect import while_connected
 from batch_api.engine.sequence import Priority
-from batch_api.envelope import parse
-from batch_api.errors import BadRequest, TooLarge
+from batch_api.envelope import parse, read_whole
+from batch_api.errors import BadRequest
 from batch_api.schemas.chat import ChatRequest
 from batch_api.schemas.priority import PRIORITY_HEADER
 from batch_api.worker.engine_thread import EngineThread
@@ -44,12 +44,7 @@ def _served(request: Request) -> Served:
 
 
 async def _chat(request: Request) -> ChatRequest:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise TooLarge(f"The body of your request is over {MAX_BODY_BYTES} bytes.")
-    return parse(ChatRequest, bytes(body))
+    return parse(ChatRequest, await read_whole(request.stream(), MAX_BODY_BYTES))
 
 
 def _priority(name: Annotated[str, Header(alias=PRIORITY_HEADER)] = "interactive") -> Priority:
