@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import aiohttp
@@ -15,6 +16,13 @@ from batch_api.schemas.priority import PRIORITY_HEADER
 _CONNECT_SECONDS = 5
 _IDLE_SECONDS = 30
 _REST_SECONDS = 1
+_MOST_REST_SECONDS = 120.0
+_SOON = aiohttp.ClientTimeout(total=5)
+"""For what needs no thinking."""
+
+_OVERLOADED = (429, 503)
+_ASK_ANOTHER = (404, *_OVERLOADED)
+"""Another upstream may have that model or that route, or a place in its queue."""
 
 
 class UpstreamUnusable(Exception):
@@ -27,6 +35,10 @@ class UpstreamUnreachable(UpstreamUnusable):
 
 class UpstreamBroke(UpstreamUnusable):
     """The connection broke, or the time was over, after the request had been sent."""
+
+
+class UpstreamTimedOut(UpstreamBroke):
+    """The time was over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +59,25 @@ class _Models(msgspec.Struct):
 _decode_models = msgspec.json.Decoder(_Models).decode
 
 
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The model objects of the upstreams that answered, each id once."""
+
+    objects: list[dict[str, Any]]
+    are_all: bool
+    """Whether every upstream answered."""
+
+    @property
+    def ids(self) -> frozenset[str]:
+        return frozenset(model["id"] for model in self.objects)
+
+
 class Upstream:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         self.in_flight = 0
         self.rests_until = 0.0
-        """Monotonic: not asked before this, for it could not be reached."""
+        """Monotonic: not asked before this if another can be."""
 
 
 class Upstreams:
@@ -101,21 +126,20 @@ class Upstreams:
             response.close()
             upstream.in_flight -= 1
 
-    async def models(self) -> list[dict[str, Any]]:
-        """The model objects of all upstreams that answer, each id once.
-
-        Raises UpstreamUnreachable or UpstreamBroke if none answers.
-        """
+    async def models(self) -> "Models":
+        """Raises UpstreamUnusable if no upstream answers."""
         results = await asyncio.gather(
             *(self._models_of(upstream) for upstream in self._upstreams), return_exceptions=True
         )
-        answers = [result for result in results if isinstance(result, list)]
-        if not answers:
-            raise next(result for result in results if isinstance(result, BaseException))
-        return list({model["id"]: model for models in answers for model in models}.values())
+        lists = [result for result in results if isinstance(result, list)]
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if not lists:
+            raise failures[0]
+        by_id = {model["id"]: model for models in lists for model in models}
+        return Models(list(by_id.values()), are_all=not failures)
 
     async def _models_of(self, upstream: Upstream) -> list[dict[str, Any]]:
-        response = await self._reach(upstream, _Call("GET", "/v1/models", b"", {}, self._whole))
+        response = await self._reach(upstream, _Call("GET", "/v1/models", b"", {}, _SOON))
         try:
             with _errors_as_ours(upstream):
                 models = _decode_models(await response.read()).data
@@ -127,16 +151,30 @@ class Upstreams:
         return [model for model in models if isinstance(model.get("id"), str)]
 
     async def _reach_one(self, call: "_Call") -> tuple[Upstream, aiohttp.ClientResponse]:
-        """The least busy upstream that can be reached, and the beginning of its answer."""
-        untried = self._upstreams.copy()
+        """The least busy upstream that takes the request, and the beginning of its answer."""
+        untried = self._awake()
         while True:
             upstream = min(untried, key=_load)
             untried.remove(upstream)
             try:
-                return upstream, await self._reach(upstream, call)
+                response = await self._reach(upstream, call)
             except UpstreamUnreachable:
                 if not untried:
                     raise
+                continue
+            if response.status in _OVERLOADED:
+                rest_seconds = retry_after_seconds(response.headers) or _REST_SECONDS
+                upstream.rests_until = time.monotonic() + rest_seconds
+            if response.status not in _ASK_ANOTHER or not untried:
+                return upstream, response
+            response.close()
+            upstream.in_flight -= 1
+
+    def _awake(self) -> list[Upstream]:
+        """Those that don't rest; or else the one that wakes first."""
+        now = time.monotonic()
+        awake = [upstream for upstream in self._upstreams if upstream.rests_until <= now]
+        return awake or [min(self._upstreams, key=lambda upstream: upstream.rests_until)]
 
     async def _reach(self, upstream: Upstream, call: "_Call") -> aiohttp.ClientResponse:
         """If it returns, the request counts as in flight until the caller says otherwise."""
@@ -165,8 +203,17 @@ class _Call:
     timeout: aiohttp.ClientTimeout
 
 
-def _load(upstream: Upstream) -> tuple[bool, int]:
-    return upstream.rests_until > time.monotonic(), upstream.in_flight
+def _load(upstream: Upstream) -> int:
+    return upstream.in_flight
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """What the upstream wishes, within reason; a date, or nonsense, counts as not given."""
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), _MOST_REST_SECONDS) if isfinite(seconds) else None
 
 
 @contextmanager
@@ -177,6 +224,6 @@ def _errors_as_ours(upstream: Upstream) -> Iterator[None]:
         upstream.rests_until = time.monotonic() + _REST_SECONDS
         raise UpstreamUnreachable(f"{upstream.url} can't be reached") from error
     except TimeoutError as error:
-        raise UpstreamBroke(f"{upstream.url} did not answer in time") from error
+        raise UpstreamTimedOut(f"{upstream.url} did not answer in time") from error
     except aiohttp.ClientError as error:
         raise UpstreamBroke(f"{upstream.url} broke off: {error!r}") from error

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "batch_api"
 
-_BASIC = {"clock", "errors", "lifecycle", "logs", "settings"}
+_BASIC = {"waiting", "clock", "errors", "lifecycle", "logs", "settings"}
 MAY_IMPORT = {
     "clock": set(),
     "errors": set(),

@@ -33,6 +33,6 @@ async def served(parts: AllParts) -> list[dict[str, Any]]:
     """Raises Unavailable if no upstream answers."""
     try:
         async with asyncio.timeout(_UPSTREAM_SECONDS):
-            return await parts.upstreams.models()
+            return (await parts.upstreams.models()).objects
     except (UpstreamUnreachable, UpstreamBroke, TimeoutError) as error:
         raise Unavailable("No upstream answers.") from error

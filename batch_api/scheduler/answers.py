@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from math import isfinite
 from typing import Annotated
 
 import msgspec
@@ -12,12 +11,11 @@ from batch_api.schemas.ids import line_id
 from batch_api.schemas.lines import answered_line, unanswered_line
 from batch_api.store.batches import Usage
 from batch_api.store.requests import Lease, Settlement
-from batch_api.upstream import Reply
+from batch_api.upstream import Reply, retry_after_seconds
 
 _EXCERPT = 300
 _OVERLOADED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY}
-_MAX_RETRY_AFTER_SECONDS = 120.0
 NO_TOKENS = Usage()
 
 # No answer has more; a sum over all answers still fits the database.
@@ -84,7 +82,7 @@ class Judge:
 
     def judge(self, lease: Lease, reply: Reply, request_id: str) -> Answered | Failed | Overloaded:
         if reply.status in _OVERLOADED:
-            return Overloaded(_retry_after_seconds(reply))
+            return Overloaded(retry_after_seconds(reply.headers))
         body = _parse(reply.body)
         if body is None:
             return self._not_json(lease, reply, request_id)
@@ -99,6 +97,9 @@ class Judge:
     def broke(self, lease: Lease, reason: str) -> Failed:
         """The upstream took the request and gave no whole answer."""
         return Failed(self._unanswered(lease, "upstream_error", reason), reason)
+
+    def timed_out(self, lease: Lease, reason: str) -> Failed:
+        return Failed(self._unanswered(lease, "request_timeout", reason), reason)
 
     def _not_json(self, lease: Lease, reply: Reply, request_id: str) -> Failed:
         seen = reply.body[:_EXCERPT].decode(errors="replace")
@@ -165,15 +166,6 @@ def _usage(usage: _Usage | None) -> Usage:
         output_tokens=usage.completion_tokens or usage.output_tokens or 0,
         reasoning_tokens=written.reasoning_tokens or 0,
     )
-
-
-def _retry_after_seconds(reply: Reply) -> float | None:
-    """Of the header, as seconds; a date, or nonsense, counts as not given."""
-    try:
-        seconds = float(reply.headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS) if isfinite(seconds) else None
 
 
 def _request_id(reply: Reply) -> str | None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from batch_api.clock import Clock
 from batch_api.scheduler.answers import Answered, Failed, Judge, Overloaded
 from batch_api.scheduler.ledger import Ledger
-from batch_api.scheduler.wakeup import Wakeup, wait
+from batch_api.scheduler.patience import patiently
+from batch_api.scheduler.wakeup import Wakeup
 from batch_api.schemas.ids import request_id
 from batch_api.settings import Settings
 from batch_api.store import batches
@@ -21,7 +22,13 @@ from batch_api.store.batches import Running
 from batch_api.store.blobs import Blobs, read_slices
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease
-from batch_api.upstream import UpstreamBroke, Upstreams, UpstreamUnreachable
+from batch_api.upstream import (
+    UpstreamBroke,
+    Upstreams,
+    UpstreamTimedOut,
+    UpstreamUnreachable,
+)
+from batch_api.waiting import wait
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +101,7 @@ class Dispatcher:
     async def _feed(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             self._bell.clear()
-            if not await self.feed_once():
+            if not await patiently(self.feed_once, 0):
                 await wait(self._bell, _POLL_SECONDS)
 
     async def feed_once(self) -> int:
@@ -106,8 +113,9 @@ class Dispatcher:
             await self._lease()
         if not self._unread:
             return 0
-        page = self._unread.popleft()
+        page = self._unread[0]
         errands = await asyncio.to_thread(_read, page)
+        self._unread.popleft()
         for errand in errands:
             self._queue.put_nowait(errand)
         self._outstanding -= len(page) - len(errands)
@@ -172,6 +180,8 @@ class Dispatcher:
             )
         except UpstreamUnreachable:
             return Overloaded(None)
+        except UpstreamTimedOut as error:
+            return judge.timed_out(errand.lease, str(error))
         except UpstreamBroke as error:
             return judge.broke(errand.lease, str(error))
         return judge.judge(errand.lease, reply, id)

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.clock import Clock
 from batch_api.lifecycle import BatchStatus, RequestState
-from batch_api.scheduler.wakeup import Wakeup, wait
+from batch_api.scheduler.patience import patiently
+from batch_api.scheduler.wakeup import Wakeup
 from batch_api.schemas.ids import line_id
 from batch_api.schemas.lines import unanswered_line
 from batch_api.settings import Settings
@@ -22,6 +23,7 @@ from batch_api.store.blobs import Blobs, BlobWriter, Written
 from batch_api.store.database import Database
 from batch_api.store.requests import Outcome
 from batch_api.store.tables import BatchRow
+from batch_api.waiting import wait
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class Finalizer:
         bell = self._wakeup.bell()
         while not stop.is_set():
             bell.clear()
-            if not await self.finalize_once():
+            if not await patiently(self.finalize_once, 0):
                 await wait(bell, _POLL_SECONDS)
 
     async def finalize_once(self) -> int:

@@ -5,8 +5,9 @@ import logging
 
 from batch_api.clock import Clock
 from batch_api.lifecycle import BatchStatus
+from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.reading import InputReader, Limits
-from batch_api.scheduler.wakeup import Wakeup, wait
+from batch_api.scheduler.wakeup import Wakeup
 from batch_api.schemas.lines import LineRules, Problem
 from batch_api.settings import Settings
 from batch_api.store import batches, files, requests
@@ -14,6 +15,7 @@ from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.tables import BatchRow
 from batch_api.upstream import Upstreams, UpstreamUnusable
+from batch_api.waiting import wait
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Intake:
         self._upstreams = upstreams
         self._clock = clock
         self._wakeup = wakeup
+        self._stop = asyncio.Event()
         self._limits = Limits(
             lines=settings.max_batch_lines,
             line_bytes=settings.max_line_bytes,
@@ -46,13 +49,14 @@ class Intake:
 
     async def run(self, stop: asyncio.Event) -> None:
         bell = self._wakeup.bell()
+        self._stop = stop
         while not stop.is_set():
             bell.clear()
-            if not await self.validate_once():
+            if not await patiently(self.validate_once, False):
                 await wait(bell, _POLL_SECONDS)
 
     async def validate_once(self) -> bool:
-        """Validate the oldest new batch, if there is one and its models can be known."""
+        """Validate the most urgent new batch, if there is one and its models can be known."""
         async with self._database.read() as session:
             batch = await batches.to_validate(session)
         if batch is None:
@@ -65,15 +69,17 @@ class Intake:
         return True
 
     async def _rules(self, batch: BatchRow) -> LineRules | None:
-        """None while no upstream tells its models; a cancelled batch need not wait for that."""
-        if batch.status == BatchStatus.CANCELLING:
+        """None while no upstream tells its models; a batch that is over need not wait for that."""
+        is_due = batch.expires_at is not None and batch.expires_at <= self._clock.now()
+        if batch.status == BatchStatus.CANCELLING or is_due:
             return LineRules(batch.endpoint, None)
         try:
             models = await self._upstreams.models()
         except UpstreamUnusable as error:
             log.warning("validation waits for an upstream", extra={"reason": str(error)})
             return None
-        return LineRules(batch.endpoint, frozenset(model["id"] for model in models))
+        # An upstream that doesn't answer may serve a model that no other knows.
+        return LineRules(batch.endpoint, models.ids if models.are_all else None)
 
     async def _validate(self, batch: BatchRow, rules: LineRules) -> None:
         async with self._database.write.begin() as session:
@@ -85,13 +91,15 @@ class Intake:
         except FileNotFoundError:
             await self._refuse(batch, [NO_INPUT])
             return
+        if self._stop.is_set():
+            return
         if reader.problems:
             await self._refuse(batch, reader.problems)
         else:
             await self._accept(batch, reader.total)
 
     async def _insert(self, batch: BatchRow, reader: InputReader) -> None:
-        while page := await asyncio.to_thread(reader.page):
+        while not self._stop.is_set() and (page := await asyncio.to_thread(reader.page)):
             async with self._database.write.begin() as session:
                 await requests.add(session, batch.number, page)
 

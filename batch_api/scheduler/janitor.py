@@ -5,11 +5,13 @@ import logging
 
 from batch_api.clock import Clock
 from batch_api.lifecycle import RequestState
-from batch_api.scheduler.wakeup import Wakeup, wait
+from batch_api.scheduler.patience import patiently
+from batch_api.scheduler.wakeup import Wakeup
 from batch_api.store import batches, files, requests
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.tables import BatchRow
+from batch_api.waiting import wait
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +28,10 @@ class Janitor:
 
     async def run(self, stop: asyncio.Event) -> None:
         while not await wait(stop, _ROUND_SECONDS):
-            await self.reclaim_once()
-            await self.expire_once()
-            await self.drop_expired_files_once()
-            while not stop.is_set() and await self.trim_once():
+            await patiently(self.reclaim_once, 0)
+            await patiently(self.expire_once, 0)
+            await patiently(self.drop_expired_files_once, 0)
+            while not stop.is_set() and await patiently(self.trim_once, 0) > 0:
                 pass
 
     async def recover(self) -> None:

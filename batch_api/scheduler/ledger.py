@@ -11,16 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from batch_api.clock import Clock
 from batch_api.lifecycle import RequestState
 from batch_api.scheduler.answers import Answered
-from batch_api.scheduler.wakeup import Wakeup, wait
+from batch_api.scheduler.patience import patiently
+from batch_api.scheduler.wakeup import Wakeup
 from batch_api.store import batches, requests
 from batch_api.store.batches import Tally, Usage
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease, Settlement
+from batch_api.waiting import wait
 
 log = logging.getLogger(__name__)
 
 GROUP_SECONDS = 0.05
 GROUP_LINES = 500
+_TROUBLE_SECONDS = 1.0
 _RENEWALS = 3
 """Tries at a renewal before a lease runs out."""
 
@@ -58,11 +61,15 @@ class Ledger:
         return leased
 
     async def release(self, lease: Lease, *, failures: int, delay_seconds: float = 0.0) -> None:
-        """Give it back, to be tried again after the delay."""
-        not_before = self._clock.monotonic() + delay_seconds if delay_seconds else 0.0
-        async with self._database.write.begin() as session:
-            await requests.release(session, lease, failures=failures, not_before=not_before)
+        """Give it back, to be tried again after the delay; or let it run out, if that fails."""
         self._held.discard(lease)
+        not_before = self._clock.monotonic() + delay_seconds if delay_seconds else 0.0
+
+        async def work() -> None:
+            async with self._database.write.begin() as session:
+                await requests.release(session, lease, failures=failures, not_before=not_before)
+
+        await patiently(work, None)
 
     def enter(self, answered: Answered) -> None:
         """To be recorded with the next group; its lease is held until then."""
@@ -81,17 +88,20 @@ class Ledger:
         while self._answers or not self._closed.is_set():
             await self._some.wait()
             await wait(self._enough, GROUP_SECONDS)
-            await self.record_once()
+            # Without room for answers there is none for leases: nothing more is sent meanwhile.
+            is_stuck = await patiently(self.record_once, None) is None
+            if is_stuck and await wait(self._closed, _TROUBLE_SECONDS):
+                return
 
     async def record_once(self) -> int:
-        """Record what has come in; return how many answers counted."""
-        answers, self._answers = self._answers, []
-        self._some.clear()
-        self._enough.clear()
-        if not answers:
-            return 0
-        counted = await self._record(answers)
+        """Record what has come in, or keep it if that fails; return how many answers counted."""
+        answers = self._answers.copy()
+        counted = await self._record(answers) if answers else []
+        del self._answers[: len(answers)]
         self._held -= {answer.settlement.lease for answer in answers}
+        if not self._answers:
+            self._some.clear()
+        self._enough.clear()
         if late := len(answers) - len(counted):
             log.warning("late answers dropped", extra={"answers": late})
         return len(counted)
@@ -99,7 +109,7 @@ class Ledger:
     async def renew(self) -> None:
         """Prolong what is held, again and again, until the ledger is closed."""
         while not await wait(self._closed, self._lease_seconds / _RENEWALS):
-            await self.renew_once()
+            await patiently(self.renew_once, 0)
 
     async def renew_once(self) -> int:
         held = [lease.id for lease in self._held]

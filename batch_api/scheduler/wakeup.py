@@ -1,7 +1,6 @@
 """How the parts of one process tell each other that the store has news."""
 
 import asyncio
-from contextlib import suppress
 
 
 class Wakeup:
@@ -19,11 +18,3 @@ class Wakeup:
     def ring(self) -> None:
         for bell in self._bells:
             bell.set()
-
-
-async def wait(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event came within that time."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    return event.is_set()

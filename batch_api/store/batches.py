@@ -115,9 +115,10 @@ async def running(session: AsyncSession) -> list[Running]:
 
 
 async def to_validate(session: AsyncSession) -> BatchRow | None:
-    """The oldest batch whose lines are not all read yet.
+    """A batch whose lines are not all read yet.
 
-    One that is being cancelled comes first: it waits for no upstream.
+    One that is being cancelled comes first, for it waits for no upstream; then the one whose
+    deadline is nearest, for it waits no longer than until then.
     """
     row: BatchRow | None = await session.scalar(
         select(BatchRow)
@@ -126,7 +127,7 @@ async def to_validate(session: AsyncSession) -> BatchRow | None:
             BatchRow.status.in_([BatchStatus.VALIDATING, BatchStatus.CANCELLING]),
             BatchRow.total.is_(None),
         )
-        .order_by(BatchRow.status == BatchStatus.VALIDATING, BatchRow.number)
+        .order_by(BatchRow.status == BatchStatus.VALIDATING, BatchRow.expires_at, BatchRow.number)
         .limit(1)
     )
     return row

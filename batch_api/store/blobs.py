@@ -62,11 +62,12 @@ class Blobs:
     async def writing(self, id: str) -> AsyncIterator[BlobWriter]:
         """A new blob; nothing of it stays unless `publish` follows within the block."""
         unfinished = self._unfinished(id)
-        file = await asyncio.to_thread(unfinished.open, "wb")
+        # Not in a thread: a cancel could keep the thread from it, and the file would stay open.
+        file = unfinished.open("wb")  # noqa: ASYNC230
         try:
             yield BlobWriter(file)
         finally:
-            await asyncio.to_thread(_discard, file, unfinished)
+            _discard(file, unfinished)
 
     async def publish(self, id: str, writer: BlobWriter) -> Written:
         """Sync the bytes, give them their name, sync the folder."""

@@ -19,6 +19,11 @@ def is_out_of_space(error: Exception) -> bool:
     )
 
 
+def passes(error: Exception) -> bool:
+    """Whether the same will work once somebody has made room, or a little later."""
+    return is_out_of_space(error) or is_passing(error)
+
+
 def is_passing(error: Exception) -> bool:
     """Busy, locked, or too many files open: the same will work a little later."""
     return (

@@ -131,7 +131,7 @@ async def test_an_upstream_that_never_answers_is_given_up(site: Site) -> None:
     await upstreams.close()
     assert site.standin.stats.received == 2
     (bad,) = await site.errors(number)
-    assert bad["error"]["code"] == "upstream_error"
+    assert bad["error"]["code"] == "request_timeout"
     assert await site.counts(number) == (1, 0, 1)
 
 
