@@ -63,7 +63,7 @@ class Blobs:
         """A new blob; nothing of it stays unless `publish` follows within the block."""
         unfinished = self._unfinished(id)
         # Not in a thread: a cancel could keep the thread from it, and the file would stay open.
-        file = unfinished.open("wb")  # noqa: ASYNC230
+        file = unfinished.open("wb")
         try:
             yield BlobWriter(file)
         finally:
