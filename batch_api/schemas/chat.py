@@ -17,6 +17,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+MAX_MESSAGES = 4096
+MAX_PARTS = 4096  # of one message
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 1000
 _GREEDY_BELOW = 1e-6  # a nucleus so small holds the likeliest token alone
@@ -51,12 +53,15 @@ def _as_parts(content: Any) -> Any:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
+_Parts = Annotated[list[ContentPart], Field(max_length=MAX_PARTS, fail_fast=True)]
+
+
 class Message(_Object):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     tool_calls: list[Any] = []
     function_call: Any = None
     audio: Any = None
-    content: Annotated[list[ContentPart] | None, BeforeValidator(_as_parts)] = Field(
+    content: Annotated[_Parts | None, BeforeValidator(_as_parts)] = Field(
         None, validate_default=True
     )
 
@@ -88,7 +93,7 @@ _Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 
 class ChatRequest(_Object):
     model: str
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float = Field(1.0, ge=0, le=2)

@@ -20,7 +20,6 @@ from batch_api.worker.deps import (
 )
 from batch_api.worker.event_stream import EventStream
 from batch_api.worker.prompt import prompt_ids
-from batch_api.worker.unsupported import refuse_unsupported
 
 if TYPE_CHECKING:
     from batch_api.engine.engine import Engine
@@ -32,7 +31,7 @@ router = APIRouter()
 async def create_chat_completion(
     chat: ChatBody, priority: RequestPriority, served: ServedHere, client: WaitingClient
 ) -> Response:
-    _check(chat, served)
+    _check_model(chat, served)
     with ExitStack() as held:
         engine = held.enter_context(served.engine.place())
         sequence = await client.wait_for(_sequence(chat, engine, priority))
@@ -44,11 +43,10 @@ async def create_chat_completion(
         return EventStream(completion.events(deltas, answer), held=held.pop_all())
 
 
-def _check(chat: ChatRequest, served: Served) -> None:
+def _check_model(chat: ChatRequest, served: Served) -> None:
     if chat.model != served.model:
         message = f"The model '{chat.model[:100]}' does not exist here; there is: {served.model}."
         raise NotFound(message, code="model_not_found")
-    refuse_unsupported(chat)
 
 
 async def _sequence(chat: ChatRequest, engine: "Engine", priority: Priority) -> Sequence:

@@ -1,5 +1,6 @@
 """What routes need from the HTTP request, which no other file here looks into."""
 
+import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -13,8 +14,10 @@ from batch_api.errors import BadRequest
 from batch_api.schemas.chat import ChatRequest
 from batch_api.schemas.priority import PRIORITY_HEADER
 from batch_api.worker.engine_thread import EngineThread
+from batch_api.worker.unsupported import refuse_unsupported
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
+_LONG_BYTES = 64 * 1024  # a body over it could hold up the event loop while it is parsed
 
 _Result = TypeVar("_Result")
 
@@ -44,7 +47,16 @@ def _served(request: Request) -> Served:
 
 
 async def _chat(request: Request) -> ChatRequest:
-    return parse(ChatRequest, await read_whole(request.stream(), MAX_BODY_BYTES))
+    body = await read_whole(request.stream(), MAX_BODY_BYTES)
+    if len(body) > _LONG_BYTES:
+        return await asyncio.to_thread(_parse_supported, body)
+    return _parse_supported(body)
+
+
+def _parse_supported(body: bytes) -> ChatRequest:
+    chat = parse(ChatRequest, body)
+    refuse_unsupported(chat)
+    return chat
 
 
 def _priority(name: Annotated[str, Header(alias=PRIORITY_HEADER)] = "interactive") -> Priority:

@@ -11,15 +11,23 @@ from batch_api.schemas.chat import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_LONG_CHARACTERS = 4000  # about a millisecond of tokenizing: more would hold up the event loop
+# About a millisecond of tokenizing, and of rendering: more would hold up the event loop.
+_LONG_CHARACTERS = 4000
+_MANY_PARTS = 100  # a message counts as one more
 _SHOWN_CHARACTERS = 300
 
 
 async def prompt_ids(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) -> list[int]:
     """Raises BadRequest if the messages can't be put to this model."""
-    if sum(len(message.text) for message in messages) > _LONG_CHARACTERS:
+    if _is_long(messages):
         return await asyncio.to_thread(_encode, tokenizer, messages)
     return _encode(tokenizer, messages)
+
+
+def _is_long(messages: list[Message]) -> bool:
+    if sum(1 + len(message.content or ()) for message in messages) > _MANY_PARTS:
+        return True
+    return sum(len(message.text) for message in messages) > _LONG_CHARACTERS
 
 
 def _encode(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) -> list[int]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -36,7 +37,7 @@ class Worker:
         """A chat's answer, its head only."""
         return await self.session.post(CHAT, json=chat(content, **options))
 
-    async def post(self, body: bytes) -> tuple[int, Any]:
+    async def post(self, body: bytes | BytesIO) -> tuple[int, Any]:
         async with self.session.post(CHAT, data=body) as answer:
             return answer.status, await answer.json()
 

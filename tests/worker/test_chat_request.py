@@ -1,6 +1,9 @@
 """Bad bodies: what the worker refuses, and in which words."""
 
+import asyncio
 import json
+import time
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -18,6 +21,12 @@ USER = {"role": "user", "content": "say hi"}
         ({"model": None}, "model", "missing_required_parameter"),
         ({"messages": None}, "messages", "missing_required_parameter"),
         ({"messages": []}, "messages", "empty_array"),
+        ({"messages": [USER] * 4097}, "messages", "array_above_max_length"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 4097}]},
+            "messages[0].content",
+            "array_above_max_length",
+        ),
         ({"messages": "hi"}, "messages", "invalid_type"),
         ({"messages": ["hi"]}, "messages[0]", "invalid_type"),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
@@ -140,6 +149,22 @@ async def test_a_body_that_is_hardly_json_is_400(worker: Worker, body: bytes) ->
 
     assert status == 400
     assert answer["error"]["type"] == "invalid_request_error"
+
+
+async def test_a_body_of_very_many_parts_does_not_hold_up_the_others(worker: Worker) -> None:
+    message = {"role": "user", "content": [{"type": "text", "text": ""}] * 4000}
+    body = BytesIO(json.dumps(chat("say hi") | {"messages": [message] * 40}).encode())
+    slowest, at = 0.0, time.perf_counter()
+
+    reading = asyncio.create_task(worker.post(body))
+    while not reading.done():
+        begun = time.perf_counter()
+        await asyncio.sleep(0.01)
+        slowest = max(slowest, time.perf_counter() - begun)
+
+    _, answer = await reading
+    assert answer["error"]["code"] == "context_length_exceeded"
+    assert slowest < (time.perf_counter() - at) / 2
 
 
 async def test_a_nul_a_line_separator_and_an_emoji_are_text_like_any_other(worker: Worker) -> None:
