@@ -45,8 +45,8 @@ def _smallest_kept(weights: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     if bool((likely.sum(dim=-1, keepdim=True) < share).any()):
         likely = weights.sort(dim=-1, descending=True).values
     before = likely.cumsum(dim=-1) - likely
-    last = (before < share).sum(dim=-1, keepdim=True) - 1
-    return likely.gather(-1, last)
+    kept = (before < share).sum(dim=-1, keepdim=True).clamp(min=1)  # a tiny share rounds to 0
+    return likely.gather(-1, kept - 1)
 
 
 def _column(values: list[float], like: torch.Tensor) -> torch.Tensor:

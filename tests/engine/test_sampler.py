@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from batch_api.engine.sampler import sample
@@ -47,6 +48,13 @@ def test_top_p_keeps_the_smallest_set_with_that_share() -> None:
         sequences = [sampled(1.0, top_p, seed) for seed in range(500)]
 
         assert set(sample(logits.expand(500, 4), sequences)) == kept
+
+
+@pytest.mark.parametrize("top_p", [1e-9, 1e-60, 5e-324])
+def test_a_tiny_top_p_keeps_the_likeliest(top_p: float) -> None:
+    logits = torch.tensor([0.1, 0.4, 0.3, 0.2]).log()
+
+    assert set(sample(logits.expand(50, 4), [sampled(1.0, top_p, n) for n in range(50)])) == {1}
 
 
 def test_top_p_over_a_flat_distribution_keeps_more_than_the_likely_few() -> None:
