@@ -58,7 +58,9 @@ class Sequence:
         self.finish_reason: FinishReason | None = None
         self.slot: int | None = None
         self.cached = 0
-        self._random = Random(options.seed)  # noqa: S311 (not for secrets)
+        # As text, because Random takes an integer without its sign.
+        seed = None if options.seed is None else str(options.seed)
+        self._random = Random(seed)  # noqa: S311 (not for secrets)
 
     @property
     def length(self) -> int:

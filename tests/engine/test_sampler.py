@@ -82,3 +82,10 @@ def test_no_seed_means_another_draw_each_time() -> None:
     logits = torch.zeros(50, 1000)
 
     assert len(set(sample(logits, [sampled(1.0, seed=None) for _ in range(50)]))) > 25
+
+
+def test_a_seed_and_its_negative_draw_differently() -> None:
+    one, other, again = (sampled(1.0, seed=seed) for seed in (5, -5, 5))
+    draws = [each.draw() for each in (one, other, again)]
+
+    assert draws[0] == draws[2] != draws[1]
