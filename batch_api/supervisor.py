@@ -21,7 +21,11 @@ _HEALTHY_SECONDS = 60.0
 _END_GRACE_SECONDS = 10.0
 _NVIDIA_SMI_SECONDS = 10.0
 _USELESS_TO_RESTART = 2
-"""The exit code of a command that was called wrongly; it has said why."""
+"""The exit code of a command that was called wrongly; it has said why.
+
+Only at the first start: the same command has run since then, so that what is in its way now (the
+memory, the disk, the hub) may go away again.
+"""
 
 
 class WorkerUnusable(Unusable):
@@ -45,13 +49,15 @@ class WorkerProcess:
     async def run(self, stop: asyncio.Event) -> None:
         """Keep it running until `stop`. Raises WorkerUnusable."""
         backoff_seconds = _FIRST_BACKOFF_SECONDS
+        is_first = True
         while not stop.is_set():
             started = time.monotonic()
             code = await self._run_once(stop)
             if stop.is_set():
                 return
-            if code == _USELESS_TO_RESTART:
+            if code == _USELESS_TO_RESTART and is_first:
                 raise WorkerUnusable(f"The worker for {self.model} can't run.")
+            is_first = False
             if time.monotonic() - started > _HEALTHY_SECONDS:
                 backoff_seconds = _FIRST_BACKOFF_SECONDS
             log.error("worker ended", extra={"code": code, "restart_in_seconds": backoff_seconds})

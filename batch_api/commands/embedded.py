@@ -1,11 +1,11 @@
 """Builds what `serve` and `run` share: store, workers, upstreams and scheduler in one process."""
 
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from batch_api.clock import Clock
+from batch_api.commands.listening import held_port
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import DEMO_MODEL, DEMO_MODEL_NAME, Settings
 from batch_api.store.blobs import Blobs
@@ -30,44 +30,44 @@ async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
     database = await Database.open(settings.data_dir)
     try:
         blobs = Blobs(settings.data_dir / "files")
-        workers = [] if settings.upstream else await _workers(settings)
-        urls = settings.upstream or [worker.url for worker in workers]
-        async with supervised(workers):
-            upstreams = Upstreams(urls, timeout_seconds=settings.request_timeout_seconds)
-            try:
-                scheduler = Scheduler(
-                    database=database,
-                    blobs=blobs,
-                    upstreams=upstreams,
-                    settings=settings,
-                    clock=clock,
-                )
-                await scheduler.recover()
-                yield Embedded(database, blobs, upstreams, scheduler, clock)
-            finally:
-                await upstreams.close()
+        async with _upstreams(settings) as upstreams:
+            scheduler = Scheduler(
+                database=database,
+                blobs=blobs,
+                upstreams=upstreams,
+                settings=settings,
+                clock=clock,
+            )
+            await scheduler.recover()
+            yield Embedded(database, blobs, upstreams, scheduler, clock)
     finally:
         await database.close()
 
 
-async def _workers(settings: Settings) -> list[WorkerProcess]:
-    """One for each visible GPU, or one on the CPU."""
-    gpus: list[str | None] = [*await visible_gpus()]
+@asynccontextmanager
+async def _upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
+    """Those that the settings name, or workers of our own."""
+    gpus: Sequence[str | None] = [] if settings.upstream else await visible_gpus() or [None]
+    with ExitStack() as ports:
+        workers = [_worker(settings, gpu, ports.enter_context(held_port())) for gpu in gpus]
+        async with supervised(workers):
+            upstreams = Upstreams(
+                settings.upstream or [worker.url for worker in workers],
+                timeout_seconds=settings.request_timeout_seconds,
+            )
+            try:
+                yield upstreams
+            finally:
+                await upstreams.close()
+
+
+def _worker(settings: Settings, gpu: str | None, port: int) -> WorkerProcess:
+    """For that GPU, or for the CPU."""
     is_demo = settings.model == str(DEMO_MODEL)
-    return [
-        WorkerProcess(
-            model=settings.model,
-            served_model_name=DEMO_MODEL_NAME if is_demo else None,
-            port=_free_port(),
-            gpu=gpu,
-            log_level=settings.log_level,
-        )
-        for gpu in gpus or [None]
-    ]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return WorkerProcess(
+        model=settings.model,
+        served_model_name=DEMO_MODEL_NAME if is_demo else None,
+        port=port,
+        gpu=gpu,
+        log_level=settings.log_level,
+    )

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,6 +35,22 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise PortInUse(f"Can't listen on {host}:{port}: {error.strerror}.") from error
     return listener
+
+
+@contextmanager
+def held_port() -> Iterator[int]:
+    """A free port of this machine for a child process to `bind`, once or again and again."""
+    # Bound and not listening: on Linux the child may listen there (both set SO_REUSEADDR), nobody
+    # is given the port by chance, and while the child is down connections are refused. A listening
+    # socket that the child inherits would stay open here, and let them hang.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as holder:
+        # Only now: with it from the start the choice could fall on a port that another one holds.
+        holder.bind(("127.0.0.1", 0))
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        port: int = holder.getsockname()[1]
+        if sys.platform != "linux":
+            holder.close()
+        yield port
 
 
 async def listen(
