@@ -20,7 +20,7 @@ def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_bad_setting_is_named(tmp_path: Path) -> None:
-    assert "port" in _serve(tmp_path, BATCH_API_PORT="many")
+    assert "max_in_flight" in _serve(tmp_path, BATCH_API_MAX_IN_FLIGHT="many")
 
 
 def test_an_upstream_must_be_a_url(tmp_path: Path) -> None:
