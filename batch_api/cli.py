@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from pydantic import ValidationError
@@ -12,7 +12,7 @@ from pydantic_settings import SettingsError
 
 from batch_api import logs
 from batch_api.errors import Unusable
-from batch_api.settings import DEMO_MODEL, DEMO_MODEL_NAME, Settings
+from batch_api.settings import DEMO_MODEL, DEMO_MODEL_NAME, Level, Settings
 
 app = typer.Typer(
     help="A self-hosted server that speaks OpenAI's Files and Batches API.",
@@ -29,7 +29,8 @@ Upstream = Annotated[
     list[str] | None,
     typer.Option(help="Base URL that speaks OpenAI, instead of own workers; may be repeated."),
 ]
-LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error.")]
+_LEVELS = "debug, info, warning or error."
+LogLevel = Annotated[str | None, typer.Option(help=_LEVELS)]
 
 
 @app.command()
@@ -89,12 +90,14 @@ def worker(
         int | None, typer.Option(min=2, help="Tokens of a prompt and its answer together.")
     ] = None,
     max_waiting: Annotated[int, typer.Option(min=0, help="Beyond it: 503.")] = 512,
-    log_level: Annotated[str, typer.Option()] = "info",
+    log_level: Annotated[str, typer.Option(help=_LEVELS)] = "info",
     exit_with_parent: Annotated[
         bool, typer.Option("--exit-with-parent", help="End when standard input does.")
     ] = False,
 ) -> None:
     """Serve one model on one device."""
+    if log_level not in get_args(Level):
+        raise _refusal(f"The log level {log_level} is none of {_LEVELS}")
     from batch_api.commands.worker import serve_worker
 
     code = serve_worker(

@@ -1,7 +1,7 @@
 """What two deployments may want different. Built once, by a command, and passed on."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,6 +12,7 @@ DEMO_MODEL_NAME = "demo"
 MIB = 1024 * 1024
 
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+")]
+Level = Literal["debug", "info", "warning", "error"]
 AtLeastOne = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 GraceSeconds = Annotated[float, Field(ge=0)]
@@ -25,7 +26,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("batch-api-data")
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 5000
-    log_level: str = "info"
+    log_level: Level = "info"
 
     model: str = str(DEMO_MODEL)
     """For the workers that this process starts."""

@@ -27,6 +27,16 @@ def test_an_upstream_must_be_a_url(tmp_path: Path) -> None:
     assert "upstream" in _serve(tmp_path, "--upstream", "localhost:8000")
 
 
+def test_an_unknown_log_level_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("{}")
+    run = ["run", str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl")]
+
+    for command in (["serve"], run, ["worker"]):
+        refused = _refusal(*command, "--log-level", "foo")
+        assert refused.startswith("batch-api: ")
+        assert refused.count("\n") == 1
+
+
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -61,9 +71,14 @@ def test_a_model_that_can_not_be_loaded_ends_the_server(tmp_path: Path, model: s
 
 def _serve(folder: Path, *options: str, **environment: str) -> str:
     """What `batch-api serve` says on standard error when it refuses to run."""
-    command = [sys.executable, "-m", "batch_api", "serve", "--port", "0"]
+    return _refusal(
+        *("serve", "--port", "0", "--data-dir", str(folder / "data"), *options), **environment
+    )
+
+
+def _refusal(*arguments: str, **environment: str) -> str:
     ended = subprocess.run(
-        [*command, "--data-dir", str(folder / "data"), *options],
+        [sys.executable, "-m", "batch_api", *arguments],
         env=os.environ | environment,
         capture_output=True,
         text=True,
