@@ -1,6 +1,8 @@
 """From a folder or a hub name to a model that fits into memory, its cache beside it."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +25,18 @@ from batch_api.engine.probe import check, layer_shapes, reference
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _DEFAULT_LENGTH = 2048
-_UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, LookupError, SafetensorError)
+_FAILURES = (
+    *(OSError, ValueError, RuntimeError, ImportError, LookupError, SafetensorError),
+    *(AssertionError, MemoryError),  # torch without CUDA asserts; without memory it raises either
+)
 _SHARE = {"cpu": 0.5, "cuda": 0.9}  # of the free memory, for the cache
 
 _log = logging.getLogger(__name__)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    try:
+    with _refusing(f"no tokenizer of {name}"):
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except _UNREADABLE as error:
-        raise ModelNotLoadable(f"no tokenizer of {name}: {_first_line(error)}") from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
 
@@ -54,7 +57,8 @@ def load_model(
         linears.pack(network)
     positions = _positions(network.config, max_length)
     slots = _slots(shapes, max_sequences, positions, dtype, device)
-    cache = Cache(shapes, slots=slots, positions=positions, dtype=dtype, device=device)
+    with _refusing(f"no memory for {slots} sequences of {positions} positions"):
+        cache = Cache(shapes, slots=slots, positions=positions, dtype=dtype, device=device)
     model = Model(network, cache)
     check(model, expected)
     _log_loaded(name, model)
@@ -62,7 +66,12 @@ def load_model(
 
 
 def choose_device(name: str | None) -> torch.device:
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """As asked for, if it works; else a GPU where there is one."""
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    with _refusing(f"the device {name} can't be used"):
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    return device
 
 
 def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
@@ -90,7 +99,7 @@ def _token_set(source: object) -> frozenset[int]:
 
 def _load_network(name: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    with _refusing(f"{name} cannot be loaded"):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         if config.is_encoder_decoder:
             raise ModelNotLoadable(f"{name} is an encoder-decoder, not a causal language model")
@@ -102,13 +111,10 @@ def _load_network(name: str, device: torch.device, dtype: torch.dtype) -> PreTra
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except ModelNotLoadable:
-        raise
-    except _UNREADABLE as error:
-        raise ModelNotLoadable(f"{name} cannot be loaded: {_first_line(error)}") from error
-    if report["missing_keys"]:
-        raise ModelNotLoadable(f"{name} lacks {len(report['missing_keys'])} of the model's weights")
-    loaded: PreTrainedModel = network.to(device).eval()
+        if report["missing_keys"]:
+            lacking = len(report["missing_keys"])
+            raise ModelNotLoadable(f"{name} lacks {lacking} of the model's weights")
+        loaded: PreTrainedModel = network.to(device).eval()
     return loaded
 
 
@@ -158,6 +164,17 @@ def _log_loaded(name: str, model: Model) -> None:
             "bytes": model.memory_bytes,
         },
     )
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Whatever goes wrong with files, devices and memory, becomes one sentence."""
+    try:
+        yield
+    except ModelNotLoadable:
+        raise
+    except _FAILURES as error:
+        raise ModelNotLoadable(f"{what}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -93,6 +93,12 @@ def test_an_unknown_dtype_is_refused(llama: Path) -> None:
         Engine.load(str(llama), dtype="int3")
 
 
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "meta", "cpu:x"])
+def test_a_device_that_is_not_there_is_named(llama: Path, device: str) -> None:
+    with pytest.raises(ModelNotLoadable, match=f"the device {device} can't be used: "):
+        Engine.load(str(llama), device=device, dtype="float32")
+
+
 def test_the_length_is_at_most_what_the_model_knows(llama: Path) -> None:
     engine = Engine.load(str(llama), dtype="float32", max_sequences=2, max_length=10**6)
 

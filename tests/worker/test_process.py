@@ -17,6 +17,7 @@ import aiohttp
 import psutil
 import pytest
 
+from batch_api.settings import DEMO_MODEL
 from tests.server import free_port
 from tests.worker.process import run, running, wait
 
@@ -147,6 +148,18 @@ def test_a_model_that_fails_to_load_is_a_sentence_and_exit_2(tmp_path: Path) -> 
     *_, sentence = ended.said.splitlines()
     assert sentence.startswith("batch-api: ")
     assert str(tmp_path) in sentence
+    assert "Traceback" not in ended.said
+
+
+def test_a_device_that_is_not_there_is_a_sentence_and_exit_2() -> None:
+    ended = run(
+        *("batch_api", "worker", "--model", str(DEMO_MODEL), "--port", "0"),
+        *("--device", "nonsense"),
+    )
+
+    assert ended.code == 2
+    *_, sentence = ended.said.splitlines()
+    assert sentence.startswith("batch-api: the device nonsense can't be used: ")
     assert "Traceback" not in ended.said
 
 
