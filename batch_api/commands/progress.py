@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 from rich.console import Console
@@ -71,21 +71,22 @@ def summary(batch: BatchRow, output: Path, errors: Path) -> str:
     )
 
 
-class _Error(msgspec.Struct):
-    message: str = ""
-
-
-class _Body(msgspec.Struct):
-    error: _Error | str = ""
+class _Response(msgspec.Struct):
+    status_code: int
+    body: Any = None
 
     @property
     def reason(self) -> str:
-        return self.error if isinstance(self.error, str) else self.error.message
+        """Upstreams are free in what they say: `{"error": {"message"}}`, `{"error"}`, or less."""
+        error = self.body.get("error") if isinstance(self.body, dict) else None
+        message = error.get("message") if isinstance(error, dict) else error
+        if isinstance(message, str) and message:
+            return f"{self.status_code} {message}"
+        return f"status {self.status_code}"
 
 
-class _Response(msgspec.Struct):
-    status_code: int
-    body: _Body
+class _Error(msgspec.Struct):
+    message: str = ""
 
 
 class _ErrorLine(msgspec.Struct):
@@ -95,7 +96,7 @@ class _ErrorLine(msgspec.Struct):
     @property
     def reason(self) -> str:
         if self.response is not None:
-            return f"{self.response.status_code} {self.response.body.reason}"
+            return self.response.reason
         return self.error.message if self.error else "unknown"
 
 

@@ -50,6 +50,19 @@ def test_a_failed_line_is_told_with_its_reason_and_the_exit_code(
     assert [line["custom_id"] for line in _read(tmp_path / "out.errors.jsonl")] == ["1"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    ['{"error": null}', '{"error": {"message": null}}', '{"error": ["x"]}'],
+)
+def test_a_failed_line_without_a_reason_is_told_with_its_status(
+    tmp_path: Path, standin: StandinProcess, body: str
+) -> None:
+    ended = _run(tmp_path, standin, _lines([str(Fault(status=400, body=body)) + "no"]))
+
+    assert ended.returncode == 1, ended.stderr
+    assert "1 x status 400" in ended.stderr
+
+
 def test_a_killed_job_goes_on_where_it_stopped(tmp_path: Path, standin: StandinProcess) -> None:
     texts = [f"text {n}" for n in range(2000)]
     first = _start(tmp_path, standin, _lines(texts))
