@@ -37,6 +37,10 @@ class InputUnusable(Unusable):
     pass
 
 
+class OutputUnusable(Unusable):
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     input: Path
@@ -55,7 +59,7 @@ class Job:
 async def run_job(job: Job, settings: Settings) -> int:
     """The exit code: 0 if every line was answered. Raises Unusable, also in a group."""
     endpoint = _endpoint(job.input)
-    _check_output(job.output)
+    _check_targets(job)
     settings = settings.model_copy(
         update={
             "data_dir": job.state,
@@ -194,9 +198,23 @@ class _FirstLine(msgspec.Struct):
     url: str
 
 
-def _check_output(output: Path) -> None:
-    if not output.absolute().parent.is_dir():
-        raise InputUnusable(f"There is no folder {output.absolute().parent}.")
+def _check_targets(job: Job) -> None:
+    """Raises OutputUnusable where writing would fail, or cost the input, hours from now."""
+    folder = job.output.absolute().parent
+    if not folder.is_dir():
+        raise OutputUnusable(f"There is no folder {folder}.")
+    # A folder first: it may have no name to derive the other one from.
+    _check_target(job.output, job.input)
+    _check_target(job.errors, job.input)
+
+
+def _check_target(target: Path, input: Path) -> None:
+    if not target.exists():
+        return
+    if not target.is_file():
+        raise OutputUnusable(f"{target} is not a file, so nothing can be written to it.")
+    if target.samefile(input):
+        raise OutputUnusable(f"{target} is the input, which would be overwritten.")
 
 
 def _sha256(path: Path) -> str:

@@ -141,6 +141,32 @@ def test_a_missing_input_is_refused_in_one_sentence(
     )
 
 
+@pytest.mark.parametrize(
+    ("input", "output", "why"),
+    [
+        ("in.jsonl", "in.jsonl", "is the input"),
+        ("out.errors.jsonl", "out.jsonl", "is the input"),
+        ("in.jsonl", ".", "is not a file"),
+        ("in.jsonl", "nowhere/out.jsonl", "no folder"),
+    ],
+)
+def test_an_output_that_can_not_be_written_is_refused_before_anything_runs(
+    tmp_path: Path, input: str, output: str, why: str
+) -> None:
+    content = _lines(["kept"])
+    (tmp_path / input).write_bytes(content)
+    command = [sys.executable, "-m", "batch_api", "run", input, "-o", output]
+
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("batch-api: ")
+    assert why in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert (tmp_path / input).read_bytes() == content
+    assert _files(tmp_path) == [input]
+
+
 def _run(
     folder: Path, standin: StandinProcess, content: bytes | None
 ) -> subprocess.CompletedProcess[str]:
