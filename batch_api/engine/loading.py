@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 from batch_api.engine import linears
 from batch_api.engine.cache import Cache, LayerShape, bytes_per_slot
 from batch_api.engine.errors import ModelNotLoadable
+from batch_api.engine.memory import free_bytes
 from batch_api.engine.model import Model
 from batch_api.engine.probe import check, layer_shapes, reference
 
@@ -136,21 +136,12 @@ def _slots(
     device: torch.device,
 ) -> int:
     one = bytes_per_slot(shapes, positions=positions, dtype=dtype)
-    free = int(_free_bytes(device) * _SHARE.get(device.type, 0.5))
+    free = int(free_bytes(device) * _SHARE.get(device.type, 0.5))
     if free < one:
         raise ModelNotLoadable(
             f"one sequence of {positions} positions needs {one:,} bytes of cache; {free:,} are free"
         )
     return min(wanted, free // one)
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise ModelNotLoadable("this system does not say how much memory is free")
 
 
 def _log_loaded(name: str, model: Model) -> None:
