@@ -6,6 +6,7 @@ input goes on with it.
 
 import asyncio
 import hashlib
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -55,6 +56,11 @@ class Job:
     def state(self) -> Path:
         return self.output.with_name(f".{self.output.name}.batch-api")
 
+    @property
+    def removed(self) -> Path:
+        """The state on its way out: under this name it is never taken up, however much is left."""
+        return self.state.with_name(f"{self.state.name}.removed")
+
 
 async def run_job(job: Job, settings: Settings) -> int:
     """The exit code: 0 if every line was answered. Raises Unusable, also in a group."""
@@ -69,12 +75,13 @@ async def run_job(job: Job, settings: Settings) -> int:
         }
     )
     stop = stop_on_signals()
+    await asyncio.to_thread(_sweep, job)
     async with embedded(settings) as it:
         id = await _take_up(job, it, endpoint)
         batch = await _follow(id, it, stop)
         code = await _conclude(job, batch, it)
     if code != _INTERRUPTED:
-        await asyncio.to_thread(shutil.rmtree, job.state)
+        await asyncio.to_thread(_remove_state, job)
     return code
 
 
@@ -156,8 +163,9 @@ async def _conclude(job: Job, batch: BatchRow, it: Embedded) -> int:
     if batch.status == BatchStatus.FAILED:
         _print_problems(job, batch)
         return _NOT_VALID
-    await asyncio.to_thread(_copy, it.blobs.path(batch.output_file_id), job.output)
-    await asyncio.to_thread(_copy, it.blobs.path(batch.error_file_id), job.errors)
+    output, errors = it.blobs.path(batch.output_file_id), it.blobs.path(batch.error_file_id)
+    await asyncio.to_thread(_put, output if batch.completed else None, job.output)
+    await asyncio.to_thread(_put, errors if batch.failed else None, job.errors)
     print(summary(batch, job.output, job.errors), file=sys.stderr)
     return _SOME_FAILED if batch.failed else 0
 
@@ -169,14 +177,47 @@ def _print_problems(job: Job, batch: BatchRow) -> None:
         print(f"  {where}{problem['message']} ({problem['code']})", file=sys.stderr)
 
 
+def _put(source: Path | None, target: Path) -> None:
+    """Replace the target whole, and on the disk; no source, no target. Raises OutputUnusable."""
+    try:
+        if source is None:
+            target.unlink(missing_ok=True)
+        else:
+            _copy(source, target)
+    except FileNotFoundError as error:
+        raise OutputUnusable(f"{target} can't be written: {error.filename} is missing.") from error
+    except OSError as error:
+        raise OutputUnusable(f"{target} can't be written: {error.strerror}.") from error
+
+
 def _copy(source: Path, target: Path) -> None:
-    """Replace the target whole; no source, no target."""
-    if not source.exists():
-        target.unlink(missing_ok=True)
-        return
     unfinished = target.with_name(f".{target.name}.unfinished")
-    shutil.copyfile(source, unfinished)
+    with source.open("rb") as reader, unfinished.open("wb") as writer:
+        shutil.copyfileobj(reader, writer, _COPY_BYTES)
+        writer.flush()
+        os.fsync(writer.fileno())
     unfinished.replace(target)
+    _sync_folder(target)
+
+
+def _remove_state(job: Job) -> None:
+    job.state.rename(job.removed)
+    _sync_folder(job.removed)
+    _sweep(job)
+
+
+def _sweep(job: Job) -> None:
+    """Also of what an earlier call was removing when it was killed."""
+    shutil.rmtree(job.removed, ignore_errors=True)
+
+
+def _sync_folder(path: Path) -> None:
+    """So that the names in the folder of `path` are on the disk."""
+    folder = os.open(path.absolute().parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _endpoint(input: Path) -> str:

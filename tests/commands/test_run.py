@@ -1,6 +1,7 @@
 """`batch-api run` as a subprocess, against the stand-in."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -93,6 +94,36 @@ def test_an_interrupted_job_says_how_to_go_on(tmp_path: Path, standin: StandinPr
     assert sum(standin.served().values()) == 2000
 
 
+def test_answers_that_were_written_are_not_lost_to_a_half_removed_state(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    (tmp_path / ".out.jsonl.unfinished").mkdir()
+    ended = _run(tmp_path, standin, _lines(["kept"]))
+    assert ended.returncode == 2
+    assert "out.jsonl can't be written: Is a directory." in ended.stderr
+    (tmp_path / ".out.jsonl.unfinished").rmdir()
+    (tmp_path / "out.jsonl").write_text("written by an earlier call")
+    shutil.rmtree(_state(tmp_path) / "files")
+
+    ended = _run(tmp_path, standin, None)
+
+    assert ended.returncode == 2
+    assert "is missing" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert (tmp_path / "out.jsonl").read_text() == "written by an earlier call"
+
+
+def test_what_a_killed_call_was_removing_is_removed_by_the_next(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    removed = tmp_path / ".out.jsonl.batch-api.removed"
+    removed.mkdir()
+    (removed / "batch-api.db").write_text("half")
+
+    assert _run(tmp_path, standin, _lines(["once"])).returncode == 0
+    assert _files(tmp_path) == ["in.jsonl", "out.jsonl"]
+
+
 def test_a_job_of_another_input_is_not_mixed_up_with_it(
     tmp_path: Path, standin: StandinProcess
 ) -> None:
@@ -183,6 +214,10 @@ def _start(folder: Path, standin: StandinProcess, content: bytes | None) -> "sub
     return subprocess.Popen(
         command + options, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+def _state(folder: Path) -> Path:
+    return folder / ".out.jsonl.batch-api"
 
 
 def _wait_until_answered(standin: StandinProcess, count: int) -> None:
