@@ -11,6 +11,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -57,6 +58,10 @@ class Job:
         return self.output.with_name(f".{self.output.name}.batch-api")
 
     @property
+    def runs_on(self) -> Path:
+        return self.state / "runs_on.json"
+
+    @property
     def removed(self) -> Path:
         """The state on its way out: under this name it is never taken up, however much is left."""
         return self.state.with_name(f"{self.state.name}.removed")
@@ -77,7 +82,7 @@ async def run_job(job: Job, settings: Settings) -> int:
     stop = stop_on_signals()
     await asyncio.to_thread(_sweep, job)
     async with embedded(settings) as it:
-        id = await _take_up(job, it, endpoint)
+        id = await _take_up(job, it, endpoint, _RunsOn.by(settings))
         batch = await _follow(id, it, stop)
         code = await _conclude(job, batch, it)
     if code != _INTERRUPTED:
@@ -85,19 +90,58 @@ async def run_job(job: Job, settings: Settings) -> int:
     return code
 
 
-async def _take_up(job: Job, it: Embedded, endpoint: str) -> str:
+class _RunsOn(msgspec.Struct, frozen=True):
+    """What answers the lines of a job; kept in its state, for answers of two are not to be mixed.
+
+    An upstream may serve several models; which one it is, each line says.
+    """
+
+    model: str | None
+    upstream: tuple[str, ...]
+
+    @classmethod
+    def by(cls, settings: Settings) -> Self:
+        if settings.upstream:
+            return cls(None, tuple(sorted(settings.upstream)))
+        folder = Path(settings.model).expanduser()
+        return cls(str(folder.resolve()) if folder.is_dir() else settings.model, ())
+
+    def __str__(self) -> str:
+        return self.model or " and ".join(self.upstream)
+
+
+async def _take_up(job: Job, it: Embedded, endpoint: str, runs_on: _RunsOn) -> str:
     """The id of the batch that an earlier call left, or of a new one."""
     sha256 = await asyncio.to_thread(_sha256, job.input)
     async with it.database.read() as session:
         left = (await batches.page(session, after=None, limit=1)).rows
         file = await files.get(session, left[0].input_file_id, now=0) if left else None
     if not left:
+        await asyncio.to_thread(_remember, job, runs_on)
         return await _create(job, it, endpoint)
     if file is None or file.sha256 != sha256:
         raise InputUnusable(
             f"{job.state} holds the unfinished job of another input; remove it to begin this one."
         )
+    before = await asyncio.to_thread(_remembered, job)
+    if before not in (None, runs_on):
+        raise InputUnusable(
+            f"{job.state} holds the unfinished job that runs on {before}, not on {runs_on}; "
+            "go on with that, or remove the folder to begin anew."
+        )
     return left[0].id
+
+
+def _remember(job: Job, runs_on: _RunsOn) -> None:
+    """Before there is a batch, so that each batch has it."""
+    job.runs_on.write_bytes(msgspec.json.encode(runs_on))
+
+
+def _remembered(job: Job) -> _RunsOn | None:
+    try:
+        return msgspec.json.decode(job.runs_on.read_bytes(), type=_RunsOn)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 async def _create(job: Job, it: Embedded, endpoint: str) -> str:

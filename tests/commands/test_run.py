@@ -142,6 +142,21 @@ def test_a_job_of_another_input_is_not_mixed_up_with_it(
     assert "unfinished job of another input" in other.stderr
 
 
+def test_a_job_does_not_go_on_with_another_model_or_upstream(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    job = _start(tmp_path, standin, _lines([f"text {n}" for n in range(2000)]))
+    _wait_until_answered(standin, 100)
+    job.terminate()
+    job.communicate(timeout=_SECONDS)
+
+    other = _run(tmp_path, standin, None, "--upstream", "http://127.0.0.1:9")
+
+    assert other.returncode == 2
+    assert f"runs on {standin.url}, not on" in other.stderr
+    assert _run(tmp_path, standin, None).returncode == 0
+
+
 def test_an_invalid_input_is_refused_line_by_line(tmp_path: Path, standin: StandinProcess) -> None:
     lines = _lines(["fine", "fine too"])
 
@@ -203,21 +218,21 @@ def test_an_output_that_can_not_be_written_is_refused_before_anything_runs(
 
 
 def _run(
-    folder: Path, standin: StandinProcess, content: bytes | None
+    folder: Path, standin: StandinProcess, content: bytes | None, *options: str
 ) -> subprocess.CompletedProcess[str]:
-    process = _start(folder, standin, content)
+    process = _start(folder, standin, content, *options)
     stdout, stderr = process.communicate(timeout=_SECONDS)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
-def _start(folder: Path, standin: StandinProcess, content: bytes | None) -> "subprocess.Popen[str]":
+def _start(
+    folder: Path, standin: StandinProcess, content: bytes | None, *options: str
+) -> "subprocess.Popen[str]":
     if content is not None:
         (folder / "in.jsonl").write_bytes(content)
     command = [sys.executable, "-m", "batch_api", "run", str(folder / "in.jsonl")]
-    options = ["-o", str(folder / "out.jsonl"), "--upstream", standin.url]
-    return subprocess.Popen(
-        command + options, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command += ["-o", str(folder / "out.jsonl"), "--upstream", standin.url, *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def _state(folder: Path) -> Path:
