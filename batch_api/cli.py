@@ -29,6 +29,11 @@ Upstream = Annotated[
     list[str] | None,
     typer.Option(help="Base URL that speaks OpenAI, instead of own workers; may be repeated."),
 ]
+MaxLength = Annotated[
+    int | None, typer.Option(min=2, help="Tokens of a prompt and its answer together.")
+]
+MaxSequences = Annotated[int | None, typer.Option(min=1, help="Sequences that run at once.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
 _LEVELS = "debug, info, warning or error."
 LogLevel = Annotated[str | None, typer.Option(help=_LEVELS)]
 
@@ -42,6 +47,9 @@ def serve(
         Path | None, typer.Option(help="Where jobs and files live. [default: batch-api-data]")
     ] = None,
     upstream: Upstream = None,
+    max_length: MaxLength = None,
+    max_sequences: MaxSequences = None,
+    dtype: Dtype = None,
     log_level: LogLevel = None,
 ) -> None:
     """Serve the API, run the batches, and start a worker for every GPU."""
@@ -53,6 +61,9 @@ def serve(
         port=port,
         data_dir=data_dir,
         upstream=upstream,
+        max_length=max_length,
+        max_sequences=max_sequences,
+        dtype=dtype,
         log_level=log_level,
     )
     _run(serve(settings), settings)
@@ -64,12 +75,22 @@ def run(
     output: Annotated[Path, typer.Option("-o", "--output", help="For the answers, as JSONL.")],
     model: Model = None,
     upstream: Upstream = None,
+    max_length: MaxLength = None,
+    max_sequences: MaxSequences = None,
+    dtype: Dtype = None,
     log_level: LogLevel = "error",
 ) -> None:
     """Run one file of requests, with a progress bar; called again, it goes on where it stopped."""
     from batch_api.commands.run import Job, run_job
 
-    settings = _settings(model=model, upstream=upstream, log_level=log_level)
+    settings = _settings(
+        model=model,
+        upstream=upstream,
+        max_length=max_length,
+        max_sequences=max_sequences,
+        dtype=dtype,
+        log_level=log_level,
+    )
     raise typer.Exit(_run(run_job(Job(input, output), settings), settings))
 
 
@@ -82,13 +103,9 @@ def worker(
     host: Annotated[str, typer.Option()] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8001,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    max_sequences: Annotated[
-        int | None, typer.Option(min=1, help="Sequences that run at once.")
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option(min=2, help="Tokens of a prompt and its answer together.")
-    ] = None,
+    dtype: Dtype = None,
+    max_sequences: MaxSequences = None,
+    max_length: MaxLength = None,
     max_waiting: Annotated[int, typer.Option(min=0, help="Beyond it: 503.")] = 512,
     log_level: Annotated[str, typer.Option(help=_LEVELS)] = "info",
     exit_with_parent: Annotated[

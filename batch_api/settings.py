@@ -13,6 +13,7 @@ MIB = 1024 * 1024
 
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+")]
 Level = Literal["debug", "info", "warning", "error"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 AtLeastOne = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 GraceSeconds = Annotated[float, Field(ge=0)]
@@ -29,7 +30,13 @@ class Settings(BaseSettings):
     log_level: Level = "info"
 
     model: str = str(DEMO_MODEL)
-    """For the workers that this process starts."""
+    """For the workers that this process starts, as are the next three; None: as they choose."""
+    max_length: Annotated[int, Field(ge=2)] | None = None
+    """Tokens of a prompt and its answer together."""
+    max_sequences: AtLeastOne | None = None
+    """Sequences that run at once."""
+    dtype: Dtype | None = None
+
     upstream: tuple[Url, ...] = ()
     """Base URLs; none: start own workers."""
 

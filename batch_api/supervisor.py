@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 from batch_api.errors import Unusable
 from batch_api.waiting import wait
@@ -40,6 +41,9 @@ class WorkerProcess:
     served_model_name: str | None
     port: int
     gpu: str | None
+    max_length: int | None
+    max_sequences: int | None
+    dtype: str | None
     log_level: str
 
     @property
@@ -87,10 +91,16 @@ class WorkerProcess:
 
     @property
     def _command(self) -> Sequence[str]:
-        name = ["--served-model-name", self.served_model_name] if self.served_model_name else []
+        chosen = {
+            "--served-model-name": self.served_model_name,
+            "--max-length": self.max_length,
+            "--max-sequences": self.max_sequences,
+            "--dtype": self.dtype,
+        }
+        options = [(name, str(value)) for name, value in chosen.items() if value is not None]
         return [
-            *(sys.executable, "-m", "batch_api", "worker"),
-            *("--model", self.model, *name),
+            *(sys.executable, "-m", "batch_api", "worker", "--model", self.model),
+            *chain.from_iterable(options),
             *("--host", "127.0.0.1", "--port", str(self.port)),
             *("--log-level", self.log_level, "--exit-with-parent"),
         ]

@@ -5,6 +5,7 @@ import socket
 import time
 import urllib.error
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -55,6 +56,19 @@ def test_a_worker_that_ran_once_is_started_again_whatever_it_ends_with(tmp_path:
         _wait_until(lambda: '"code": 2' in server.log_tail())
         (tmp_path / "config.json").rename(config)
         _wait_until(lambda: _is_ready(server))
+
+
+def test_the_options_of_a_worker_reach_it(tmp_path: Path) -> None:
+    settings = {"max_length": 128, "max_sequences": 3, "dtype": "float32"}
+
+    with Server(tmp_path, settings=settings) as server:
+        _wait_until(lambda: len(psutil.Process(server.pid).children()) == 1)
+        command = psutil.Process(server.pid).children()[0].cmdline()
+
+    given = dict(pairwise(command))
+    assert given["--max-length"] == "128"
+    assert given["--max-sequences"] == "3"
+    assert given["--dtype"] == "float32"
 
 
 def test_a_held_port_is_for_the_child_alone_and_refuses_while_it_is_down() -> None:

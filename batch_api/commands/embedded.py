@@ -69,5 +69,8 @@ def _worker(settings: Settings, gpu: str | None, port: int) -> WorkerProcess:
         served_model_name=DEMO_MODEL_NAME if is_demo else None,
         port=port,
         gpu=gpu,
+        max_length=settings.max_length,
+        max_sequences=settings.max_sequences,
+        dtype=settings.dtype,
         log_level=settings.log_level,
     )
