@@ -12,7 +12,7 @@ from pydantic_settings import SettingsError
 
 from batch_api import logs
 from batch_api.errors import Unusable
-from batch_api.settings import DEMO_MODEL, DEMO_MODEL_NAME, Level, Settings
+from batch_api.settings import DEMO_MODEL, Level, Settings
 
 app = typer.Typer(
     help="A self-hosted server that speaks OpenAI's Files and Batches API.",
@@ -119,7 +119,7 @@ def worker(
 
     code = serve_worker(
         model=model or str(DEMO_MODEL),
-        served_model_name=served_model_name or (None if model else DEMO_MODEL_NAME),
+        served_model_name=served_model_name,
         host=host,
         port=port,
         device=device,

@@ -57,3 +57,11 @@ class Settings(BaseSettings):
     """For what is in flight when a batch is cancelled."""
     shutdown_grace_seconds: GraceSeconds = 30
     """For what is in flight at SIGTERM."""
+
+
+def served_name(model: str) -> str:
+    """What requests call a model: the bundled one `demo`, others by their folder or hub name."""
+    if model == str(DEMO_MODEL):
+        return DEMO_MODEL_NAME
+    folder = Path(model).expanduser()
+    return folder.resolve().name if folder.is_dir() else model

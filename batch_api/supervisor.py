@@ -38,7 +38,7 @@ class WorkerProcess:
     """How to start one worker. `gpu` is None for the CPU."""
 
     model: str
-    served_model_name: str | None
+    served_model_name: str
     port: int
     gpu: str | None
     max_length: int | None

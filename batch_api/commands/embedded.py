@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from batch_api.clock import Clock
 from batch_api.commands.listening import held_port
 from batch_api.scheduler.scheduler import Scheduler
-from batch_api.settings import DEMO_MODEL, DEMO_MODEL_NAME, Settings
+from batch_api.settings import Settings, served_name
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.supervisor import WorkerProcess, supervised, visible_gpus
@@ -63,10 +63,9 @@ async def _upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
 
 def _worker(settings: Settings, gpu: str | None, port: int) -> WorkerProcess:
     """For that GPU, or for the CPU."""
-    is_demo = settings.model == str(DEMO_MODEL)
     return WorkerProcess(
         model=settings.model,
-        served_model_name=DEMO_MODEL_NAME if is_demo else None,
+        served_model_name=served_name(settings.model),
         port=port,
         gpu=gpu,
         max_length=settings.max_length,

@@ -2,13 +2,14 @@
 
 import asyncio
 import gc
+import json
 import socket
 
 from batch_api import __version__
 from batch_api.api.app import create_app
 from batch_api.commands.embedded import embedded
 from batch_api.commands.listening import bind, listen, stop_on_signals
-from batch_api.settings import DEMO_MODEL, DEMO_MODEL_NAME, Settings
+from batch_api.settings import DEMO_MODEL, Settings, served_name
 
 
 async def serve(settings: Settings) -> None:
@@ -40,15 +41,25 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
 def _banner(settings: Settings, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-    if settings.upstream:
-        what, model = f"what {', '.join(settings.upstream)} serve(s)", "…"
-    elif settings.model == str(DEMO_MODEL):
-        what, model = "the small model that comes with it; --model takes any other", DEMO_MODEL_NAME
-    else:
-        what = model = settings.model
-    return f"""batch-api {__version__} listens on {url} and serves {what}. Try it:
+    return f"""batch-api {__version__} listens on {url} and serves {_what(settings)}. Try it:
 
     from openai import OpenAI
     client = OpenAI(base_url="{url}", api_key="none")
-    print(client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "What is 2+2?"}}]).choices[0].message.content)
-"""  # noqa: E501 three lines to paste
+    model = {_model(settings)}
+    print(client.chat.completions.create(model=model, messages=[{{"role": "user", "content": "What is 2+2?"}}]).choices[0].message.content)
+"""  # noqa: E501 lines to paste
+
+
+def _what(settings: Settings) -> str:
+    if settings.upstream:
+        return f"what {', '.join(settings.upstream)} serve(s)"
+    if settings.model == str(DEMO_MODEL):
+        return "the small model that comes with it; --model takes any other"
+    return settings.model
+
+
+def _model(settings: Settings) -> str:
+    """Python to paste: upstreams are not asked here, for they may come later."""
+    if settings.upstream:
+        return "client.models.list().data[0].id"
+    return json.dumps(served_name(settings.model))

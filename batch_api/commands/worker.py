@@ -16,6 +16,7 @@ from batch_api import logs
 from batch_api.commands.listening import bind, listen, stop_on_signals
 from batch_api.engine.errors import ModelNotLoadable
 from batch_api.errors import Unusable
+from batch_api.settings import served_name
 from batch_api.worker.app import create_app
 from batch_api.worker.engine_thread import EngineThread
 from batch_api.worker.parent import exit_with_parent as end_with_parent
@@ -59,7 +60,7 @@ def serve_worker(
                 max_sequences=max_sequences,
                 max_length=max_length,
             )
-            name = served_model_name or _name_of(model)
+            name = served_model_name or served_name(model)
             return run_worker(load, model=name, listener=listener, max_waiting=max_waiting)
     except Unusable as error:
         return _refuse(error)
@@ -126,11 +127,6 @@ def _check(model: str) -> None:
 def _looks_like_a_path(model: str) -> bool:
     """A hub name is `name` or `organisation/name`."""
     return model.startswith(("/", ".", "~")) or model.count("/") > 1
-
-
-def _name_of(model: str) -> str:
-    folder = Path(model).expanduser()
-    return folder.resolve().name if folder.is_dir() else model
 
 
 def _loader(model: str, **options: Any) -> Callable[[], "Engine"]:

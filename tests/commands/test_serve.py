@@ -1,0 +1,51 @@
+"""What `batch-api serve` prints works as it is pasted."""
+
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+from pathlib import Path
+
+from batch_api.settings import DEMO_MODEL
+from tests.server import Server, StandinProcess
+from tests.standin import answer_to
+
+_POLL_SECONDS = 0.05
+_SECONDS = 60
+
+
+def test_the_printed_lines_work_for_a_model_in_a_folder(tmp_path: Path) -> None:
+    model = tmp_path / "my-model"
+    shutil.copytree(DEMO_MODEL, model)
+
+    with Server(tmp_path, settings={"model": model}) as server:
+        assert _paste(server).strip()
+
+
+def test_the_printed_lines_work_for_an_upstream(tmp_path: Path) -> None:
+    with StandinProcess(tmp_path) as standin, Server(tmp_path, standin.url) as server:
+        assert _paste(server) == answer_to("What is 2+2?") + "\n"
+
+
+def _paste(server: Server) -> str:
+    """What the printed lines print."""
+    _wait_until_ready(server)
+    lines = [line.strip() for line in server.log_tail().split("\n") if line.startswith("    ")]
+    pasted = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False
+    )
+    assert pasted.returncode == 0, pasted.stderr
+    return pasted.stdout
+
+
+def _wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        try:
+            server.fetch("/ready")
+            return
+        except urllib.error.HTTPError as error:
+            error.close()
+        assert time.monotonic() < deadline
+        time.sleep(_POLL_SECONDS)
