@@ -1,6 +1,8 @@
-"""The keys and values of every position in every slot; its memory is taken once."""
+"""The keys and values of every position in every slot; its memory is set aside once."""
 
 from dataclasses import dataclass
+from math import prod
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 import torch
 
@@ -32,7 +34,10 @@ class Cache:
     ) -> None:
         def zeros(heads: int, size: int) -> torch.Tensor:
             # Zeros, not garbage: a masked position takes part with weight 0, and 0 * NaN is NaN.
-            return torch.zeros(slots, heads, positions, size, dtype=dtype, device=device)
+            shape = (slots, heads, positions, size)
+            if device.type == "cpu":
+                return _lazy_zeros(shape, dtype)
+            return torch.zeros(shape, dtype=dtype, device=device)
 
         self.dtype = dtype
         self.slots = slots
@@ -55,6 +60,12 @@ class Cache:
     def read(self, layer: int, slots: slice, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the first positions of some slots, not copied."""
         return self.keys[layer][slots, :, :length], self.values[layer][slots, :, :length]
+
+
+def _lazy_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Memory that is taken page by page as it is written; torch.zeros would take all of it."""
+    pages = mmap(-1, prod(shape) * dtype.itemsize, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)
 
 
 def bytes_per_slot(shapes: list[LayerShape], *, positions: int, dtype: torch.dtype) -> int:

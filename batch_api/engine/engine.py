@@ -58,8 +58,8 @@ class Engine:
         prefill_budget: int = 512,
     ) -> "Engine":
         """A folder or a hub name. `max_length`: positions of a sequence, prompt and answer, up to
-        what the model knows (default 2,048). `max_sequences`: fewer, where memory is short.
-        Raises ModelNotLoadable.
+        what the model knows (default: what memory allows, 2,048 to 8,192). `max_sequences`: fewer,
+        where memory is short. Raises ModelNotLoadable.
         """
         place = choose_device(device)
         loaded = load_model(

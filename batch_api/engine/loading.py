@@ -17,14 +17,14 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from batch_api.engine import linears
-from batch_api.engine.cache import Cache, LayerShape, bytes_per_slot
+from batch_api.engine.cache import Cache, bytes_per_slot
 from batch_api.engine.errors import ModelNotLoadable
+from batch_api.engine.fitting import fit
 from batch_api.engine.memory import free_bytes
 from batch_api.engine.model import Model
 from batch_api.engine.probe import check, layer_shapes, reference
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_DEFAULT_LENGTH = 2048
 _FAILURES = (
     *(OSError, ValueError, RuntimeError, ImportError, LookupError, SafetensorError),
     *(AssertionError, MemoryError),  # torch without CUDA asserts; without memory it raises either
@@ -55,8 +55,13 @@ def load_model(
     shapes = layer_shapes(network)
     if device.type == "cpu":
         linears.pack(network)
-    positions = _positions(network.config, max_length)
-    slots = _slots(shapes, max_sequences, positions, dtype, device)
+    slots, positions = fit(
+        network.config,
+        bytes_per_slot(shapes, positions=1, dtype=dtype),
+        free=int(free_bytes(device) * _SHARE.get(device.type, 0.5)),
+        max_sequences=max_sequences,
+        max_length=max_length,
+    )
     with _refusing(f"no memory for {slots} sequences of {positions} positions"):
         cache = Cache(shapes, slots=slots, positions=positions, dtype=dtype, device=device)
     model = Model(network, cache)
@@ -116,32 +121,6 @@ def _load_network(name: str, device: torch.device, dtype: torch.dtype) -> PreTra
             raise ModelNotLoadable(f"{name} lacks {lacking} of the model's weights")
         loaded: PreTrainedModel = network.to(device).eval()
     return loaded
-
-
-def _positions(config: Any, wanted: int | None) -> int:
-    """Positions a slot has: what is asked for, up to what the model knows."""
-    text = config.get_text_config()
-    known: int = getattr(text, "max_position_embeddings", None) or wanted or _DEFAULT_LENGTH
-    rope: Any = getattr(text, "rope_parameters", None) or {}
-    if rope.get("rope_type") == "longrope":  # beyond it, angles change with the longest neighbour
-        known = min(known, rope["original_max_position_embeddings"])
-    return min(known, wanted or _DEFAULT_LENGTH)
-
-
-def _slots(
-    shapes: list[LayerShape],
-    wanted: int,
-    positions: int,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> int:
-    one = bytes_per_slot(shapes, positions=positions, dtype=dtype)
-    free = int(free_bytes(device) * _SHARE.get(device.type, 0.5))
-    if free < one:
-        raise ModelNotLoadable(
-            f"one sequence of {positions} positions needs {one:,} bytes of cache; {free:,} are free"
-        )
-    return min(wanted, free // one)
 
 
 def _log_loaded(name: str, model: Model) -> None:
