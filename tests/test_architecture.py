@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "batch_api"
 
 _BASIC = {"waiting", "clock", "errors", "lifecycle", "logs", "settings"}
+_SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
 MAY_IMPORT = {
     "clock": set(),
     "errors": set(),
@@ -54,9 +55,27 @@ def test_a_server_needs_no_torch(module: str) -> None:
 
 
 def test_only_the_store_writes_sql() -> None:
-    names = {name for path in _outside_store("sqlalchemy") for name in _imported_names(path)}
+    imported = {name for path in _outside_store() for name in _imported_for_sql(path)}
 
-    assert names <= {"AsyncSession"}
+    assert imported <= {"sqlalchemy.ext.asyncio.AsyncSession"}
+
+
+@pytest.mark.parametrize(
+    ("code", "imported"),
+    [
+        ("import sqlite3", {"sqlite3"}),
+        ("import sqlalchemy as sa", {"sqlalchemy"}),
+        ("import sqlalchemy.orm", {"sqlalchemy.orm"}),
+        ("def f():\n    from aiosqlite import connect", {"aiosqlite.connect"}),
+        ("from alembic import command", {"alembic.command"}),
+        ("import sqlalchemy_utils, json", set()),
+    ],
+)
+def test_no_way_to_import_sql_goes_unseen(tmp_path: Path, code: str, imported: set[str]) -> None:
+    path = tmp_path / "some.py"
+    path.write_text(code)
+
+    assert set(_imported_for_sql(path)) == imported
 
 
 def _files(part: str) -> list[Path]:
@@ -84,22 +103,14 @@ def _modules(path: Path) -> Iterator[str]:
                 yield node.module
 
 
-def _using(package: str) -> list[Path]:
-    return [
-        path
-        for path in PACKAGE.rglob("*.py")
-        if any(module.split(".")[0] == package for module in _modules(path))
-    ]
+def _outside_store() -> list[Path]:
+    store = PACKAGE / "store"
+    return [path for path in PACKAGE.rglob("*.py") if not path.is_relative_to(store)]
 
 
-def _outside_store(package: str) -> list[Path]:
-    return [path for path in _using(package) if "store" not in path.relative_to(PACKAGE).parts]
-
-
-def _imported_names(path: Path) -> set[str]:
-    return {
-        alias.name
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sqlalchemy")
-        for alias in node.names
-    }
+def _imported_for_sql(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            source = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            names = (source + alias.name for alias in node.names)
+            yield from (name for name in names if name.split(".")[0] in _SQL)
