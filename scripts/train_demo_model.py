@@ -13,7 +13,7 @@ from random import Random
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from scripts.demo_model import training
+from scripts.demo_model.conversations import SEED, vocabulary_texts
 from scripts.demo_model.examination import (
     QUESTIONS_PER_KIND,
     accuracy_by_kind,
@@ -22,6 +22,7 @@ from scripts.demo_model.examination import (
 )
 from scripts.demo_model.questions import KINDS
 from scripts.demo_model.tokenizer import build_tokenizer
+from scripts.demo_model.training import make_model
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "batch_api" / "demo_model"
@@ -30,9 +31,9 @@ QUESTIONS_IN_FILE_PER_KIND = 45
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def train(folder: Path, *, steps: int) -> None:
-    tokenizer = build_tokenizer(training.vocabulary_texts(Random(training.SEED)))
-    model = training.train(tokenizer, steps=steps).bfloat16()
+def train(folder: Path) -> None:
+    tokenizer = build_tokenizer(vocabulary_texts(Random(SEED)))
+    model = make_model(tokenizer)
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         eos_token_id=tokenizer.eos_token_id,
@@ -84,13 +85,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("command", choices=("train", "evaluate", "questions"))
     parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--steps", type=int, default=training.STEPS)
     parser.add_argument("--questions", type=int, default=QUESTIONS_PER_KIND)
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--show-wrong", action="store_true")
     chosen = parser.parse_args()
     if chosen.command == "train":
-        train(chosen.folder, steps=chosen.steps)
+        train(chosen.folder)
     elif chosen.command == "evaluate":
         evaluate(
             chosen.folder,
