@@ -20,6 +20,7 @@ QUESTIONS = 200
 
 _HELD_OUT = Path(__file__).parent / "data" / "held_out_questions.jsonl"
 _POLL_SECONDS = 0.1
+_IN_FLIGHT, _RUNNING = 128, 64  # lines that are sent to a worker, and that it runs at once
 _START_SECONDS = 60
 
 
@@ -62,17 +63,25 @@ def test_every_question_of_a_batch_gets_its_answer(client: OpenAI) -> None:
     assert failed["response"]["body"]["error"]["code"] == "decimal_above_max_value"
 
 
-def test_a_chat_request_is_answered_while_a_batch_runs(client: OpenAI) -> None:
-    file = _upload(client, [_line(f"count-{n}", "Count to 99.") for n in range(200)])
-    batch = client.batches.create(input_file_id=file, endpoint=ENDPOINT, completion_window="24h")
-    batch = _wait_for(client, batch, "in_progress")
+def test_a_chat_request_is_answered_while_a_batch_runs_and_ahead_of_its_lines(
+    client: OpenAI,
+) -> None:
+    # They end one after the other, wherever the model would: no step ends many at once.
+    lines = [
+        _line(f"count-{n}", f"Count to {n}.", ignore_eos=True, max_tokens=40 + n * 7 % 100)
+        for n in range(500)
+    ]
+    batch = _wait_for_some_done(client, _start(client, lines))
+    before = _done(client.batches.retrieve(batch.id))
 
     completion = client.chat.completions.create(
         model="demo", messages=[{"role": "user", "content": "What is 2+2?"}], temperature=0
     )
 
     assert completion.choices[0].message.content == "4"
-    assert client.batches.retrieve(batch.id).status == "in_progress"
+    after = client.batches.retrieve(batch.id)
+    assert after.status == "in_progress"
+    assert _done(after) - before < (_IN_FLIGHT - _RUNNING) / 2
     client.batches.cancel(batch.id)
     assert _wait_for(client, batch, "cancelled").status == "cancelled"
 
@@ -98,17 +107,23 @@ def test_the_model_is_listed(client: OpenAI) -> None:
 def test_a_killed_worker_is_replaced_and_its_requests_are_answered(
     server: Server, client: OpenAI
 ) -> None:
-    file = _upload(client, [_line(f"count-{n}", "Count to 60.") for n in range(100)])
-    batch = client.batches.create(input_file_id=file, endpoint=ENDPOINT, completion_window="24h")
-    _wait_for(client, batch, "in_progress")
+    lines = [_line(f"count-{n}", "Count to 60.", max_tokens=60) for n in range(150)]
+    batch = _start(client, lines)
+    killed = _worker(server)
+    done = _done(_wait_for_some_done(client, batch))
 
-    _worker(server).kill()
+    killed.kill()
 
+    assert 0 < done < 150
     batch = _wait_for(client, batch, "completed")
     assert batch.request_counts is not None
-    assert batch.request_counts.to_dict() == {"total": 100, "completed": 100, "failed": 0}
+    assert batch.request_counts.to_dict() == {"total": 150, "completed": 150, "failed": 0}
+    assert _worker(server).pid != killed.pid
     counted = ", ".join(map(str, range(1, 61)))
-    assert {_answer(line) for line in _content(client, batch.output_file_id)} == {counted}
+    (answer,) = {_answer(line) for line in _content(client, batch.output_file_id)}
+    assert answer is not None
+    assert counted.startswith(answer)
+    assert len(answer) > 20
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
@@ -149,11 +164,28 @@ def _upload(client: OpenAI, lines: list[dict[str, Any]]) -> str:
 
 
 def _run(client: OpenAI, lines: list[dict[str, Any]]) -> Batch:
-    batch = client.batches.create(
-        input_file_id=_upload(client, lines), endpoint=ENDPOINT, completion_window="24h"
-    )
+    batch = _start(client, lines)
     assert batch.status == "validating"
     return _wait_for(client, batch, "completed")
+
+
+def _start(client: OpenAI, lines: list[dict[str, Any]]) -> Batch:
+    return client.batches.create(
+        input_file_id=_upload(client, lines), endpoint=ENDPOINT, completion_window="24h"
+    )
+
+
+def _done(batch: Batch) -> int:
+    return batch.request_counts.completed if batch.request_counts else 0
+
+
+def _wait_for_some_done(client: OpenAI, batch: Batch) -> Batch:
+    """From here on the worker is full."""
+    while not _done(batch):
+        time.sleep(_POLL_SECONDS)
+        batch = client.batches.retrieve(batch.id)
+        assert batch.status in ("validating", "in_progress"), batch.to_json()
+    return batch
 
 
 def _wait_for(client: OpenAI, batch: Batch, status: str) -> Batch:
