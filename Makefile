@@ -17,7 +17,7 @@ serve: $(READY) ## Serve the bundled model on http://127.0.0.1:5000/v1
 	@$(BIN)/batch-api serve
 
 test: $(READY) ## Set up and run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 test-slow: $(READY) ## Crash sweeps and other long suites
 	$(BIN)/pytest -m slow

@@ -9,10 +9,10 @@ import pytest
 from openai import BadRequestError, OpenAI
 from transformers import AutoTokenizer
 
-from batch_api.settings import DEMO_MODEL
+from batch_api.settings import DEMO_MODEL, DEMO_MODEL_NAME
 from tests.worker.process import WorkerProcess
 
-NAME = DEMO_MODEL.name
+NAME = DEMO_MODEL_NAME
 MESSAGES: Any = [{"role": "user", "content": "Count to 12."}]
 
 
