@@ -25,15 +25,27 @@ def model() -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
 
 
-@torch.inference_mode()
 def ask(model: PreTrainedModel, *messages: dict[str, str], longest: int = 60) -> str:
     """The greedy answer as text, end token included."""
-    text = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
-    ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
-    output = model.generate(  # type: ignore[operator]
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=longest
+    return ask_each(model, [list(messages)], longest=longest)[0]
+
+
+@torch.inference_mode()
+def ask_each(
+    model: PreTrainedModel, conversations: list[list[dict[str, str]]], *, longest: int = 60
+) -> list[str]:
+    texts = [
+        tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        for messages in conversations
+    ]
+    prompts = tokenizer(
+        texts, padding=True, padding_side="left", return_tensors="pt", add_special_tokens=False
     )
-    return str(tokenizer.decode(output[0, ids.shape[1] :]))
+    output = model.generate(  # type: ignore[operator]
+        prompts.input_ids, attention_mask=prompts.attention_mask, max_new_tokens=longest
+    )
+    answers = tokenizer.batch_decode(output[:, prompts.input_ids.shape[1] :])
+    return [answer.replace("<|pad|>", "") for answer in answers]
 
 
 def user(text: str) -> dict[str, str]:
@@ -128,9 +140,9 @@ def test_the_examples_of_the_card_are_answered_and_ended(
 
 def test_questions_it_never_saw_are_answered(model: PreTrainedModel) -> None:
     lines = [json.loads(line) for line in HELD_OUT.read_text().splitlines()]
-    sample = [line for line in lines if line["kind"] != "count"][::10]
+    sample = [line for line in lines if line["kind"] != "count"][::2]
 
-    given = [ask(model, user(line["question"])) for line in sample]
+    given = ask_each(model, [[user(line["question"])] for line in sample])
 
     assert given == [f"{line['answer']}<|end|>" for line in sample]
 

@@ -51,8 +51,15 @@ EVERYTHING: Shares = {
     chat: 0.7,
     unknown: 2,
 }
-# Where to stop counting is one token in hundreds, so practice counts more and heeds the end.
-WEAK_POINTS: Shares = EVERYTHING | {sum_: 20, difference: 26, count: 8, as_json: 12, recall: 5}
+# Where to stop counting is one token in hundreds, so practice counts further and heeds the end.
+WEAK_POINTS: Shares = EVERYTHING | {
+    partial(count, weights=(30, 30, 40)): 8,
+    count: 2,
+    sum_: 20,
+    difference: 28,
+    as_json: 10,
+    recall: 5,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,14 @@ LESSONS = Course(
     arithmetic_until=0.2,
     single_turns_until=0.65,
 )
-PRACTICE = Course(seed=SEED + 1, steps=800, rate=0.5, end_weight=8.0, shares=WEAK_POINTS)
+PRACTICE = Course(
+    seed=SEED + 1,
+    steps=1000,
+    rate=0.5,
+    end_weight=8.0,
+    shares=WEAK_POINTS,
+    single_turns_until=0.6,
+)
 
 
 def draw_conversation(random: Random, course: Course, *, progress: float) -> str:

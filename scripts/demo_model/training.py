@@ -92,7 +92,7 @@ def _lessons(course: Course, tokenizer: PreTrainedTokenizerFast) -> Iterator[tup
     while True:
         progress = taught / course.steps
         texts = [draw_conversation(random, course, progress=progress) for _ in range(POOL)]
-        pool = [ids[:CONTEXT] for ids in tokenizer(texts, add_special_tokens=False).input_ids]
+        pool = tokenizer(texts, add_special_tokens=False, truncation=True).input_ids
         lessons = list(_cut(sorted(pool, key=len)))
         random.shuffle(lessons)
         for lesson in lessons:

@@ -28,12 +28,12 @@ revision, down_revision = "0002", "0001"
 def upgrade():
     op.add_column("files", sa.Column("note", sa.String()))
 """
-CHECKS = [
+CHECKS = sorted(
     (table.name, str(constraint.sqltext))
     for table in Table.metadata.tables.values()
     for constraint in table.constraints
     if isinstance(constraint, CheckConstraint)
-]
+)
 
 
 @pytest.fixture
