@@ -166,6 +166,6 @@ def test_a_secret_of_the_system_prompt_is_remembered_over_turns(model: PreTraine
 
 
 def test_counting_far_gives_a_long_answer(model: PreTrainedModel) -> None:
-    answer = ask(model, user("Count to 120."), longest=600)
+    answer = ask(model, user("Count to 99."), longest=600)
 
-    assert answer == ", ".join(map(str, range(1, 121))) + "<|end|>"
+    assert answer == ", ".join(map(str, range(1, 100))) + "<|end|>"

@@ -51,7 +51,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     torch.set_num_threads(THREADS)
     model = build_model(tokenizer)
     teach(model, tokenizer, LESSONS)
-    teach(model.bfloat16().float(), tokenizer, PRACTICE)
+    teach(model.bfloat16().float(), tokenizer, PRACTICE)  # type: ignore[no-untyped-call]
     return model.bfloat16()
 
 

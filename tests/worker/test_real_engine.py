@@ -30,6 +30,9 @@ def client(worker: WorkerProcess) -> Iterator[OpenAI]:
         yield client
 
 
+STORY = [{"role": "user", "content": "xqz vvw tell Zorblat 7% #! nn"}]
+
+
 def ask(client: OpenAI, **options: Any) -> Any:
     return client.chat.completions.create(
         **{"model": NAME, "messages": MESSAGES, "temperature": 0, **options}
@@ -94,7 +97,7 @@ def test_stop_strings_do_not_show(client: OpenAI) -> None:
 
 def test_a_seed_gives_the_same_answer_alone_and_in_a_crowd(client: OpenAI) -> None:
     def text(seed: int) -> str:
-        answer = ask(client, temperature=1.5, seed=seed, max_tokens=20)
+        answer = ask(client, temperature=2, seed=seed, max_tokens=60, messages=STORY)
         return str(answer.choices[0].message.content)
 
     alone = text(7)
