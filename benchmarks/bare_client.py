@@ -36,11 +36,11 @@ async def with_aiohttp(url: str, bodies: Iterator[bytes], connections: int) -> N
         await _send_all(send, bodies, connections)
 
 
-async def with_httpx(url: str, bodies: Iterator[bytes], connections: int) -> None:
-    import httpx
+async def with_httpx2(url: str, bodies: Iterator[bytes], connections: int) -> None:
+    import httpx2
 
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+    async with httpx2.AsyncClient(limits=limits, timeout=60) as client:
 
         async def send(body: bytes) -> None:
             response = await client.post(url + PATH, content=body, headers=_HEADERS)
@@ -49,7 +49,7 @@ async def with_httpx(url: str, bodies: Iterator[bytes], connections: int) -> Non
         await _send_all(send, bodies, connections)
 
 
-LIBRARIES = {"aiohttp": with_aiohttp, "httpx": with_httpx}
+LIBRARIES = {"aiohttp": with_aiohttp, "httpx2": with_httpx2}
 
 
 async def _send_all(send: Send, bodies: Iterator[bytes], connections: int) -> None:

@@ -268,7 +268,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=3, help="bare and ours by turns; 0: none")
     parser.add_argument("--sizes", type=int, nargs="*", default=[2_000, 20_000, 100_000])
     parser.add_argument("--connections", type=int, default=128, help="the server's max_in_flight")
-    parser.add_argument("--compare-clients", action="store_true", help="aiohttp and httpx, bare")
+    parser.add_argument("--compare-clients", action="store_true", help="aiohttp and httpx2, bare")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args()
 
