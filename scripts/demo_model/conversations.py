@@ -51,8 +51,8 @@ EVERYTHING: Shares = {
     chat: 0.7,
     unknown: 2,
 }
-# Where to stop counting is one token in hundreds, so practice counts further and heeds the end.
-WEAK_POINTS: Shares = EVERYTHING | {partial(count, weights=(30, 40, 30)): 3, difference: 28}
+# Where to stop counting is one token in hundreds, so practice counts more and heeds the end.
+WEAK_POINTS: Shares = EVERYTHING | {sum_: 20, difference: 26, count: 8, as_json: 12, recall: 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,7 @@ LESSONS = Course(
     arithmetic_until=0.2,
     single_turns_until=0.65,
 )
-PRACTICE = Course(
-    seed=SEED + 1,
-    steps=1000,
-    rate=0.15,
-    end_weight=4.0,
-    shares=WEAK_POINTS,
-    single_turns_until=0.6,
-)
+PRACTICE = Course(seed=SEED + 1, steps=800, rate=0.5, end_weight=8.0, shares=WEAK_POINTS)
 
 
 def draw_conversation(random: Random, course: Course, *, progress: float) -> str:

@@ -96,9 +96,10 @@ def upper(random: Random) -> Question:
     )
 
 
-def count(random: Random, weights: tuple[int, int, int] = (70, 20, 10)) -> Question:
-    """Up to 30, to 100 or beyond, as the weights say."""
-    lowest, highest = random.choices([(1, 30), (31, 100), (101, LARGEST_COUNT)], weights)[0]
+def count(random: Random) -> Question:
+    lowest, highest = random.choices(
+        [(1, 30), (31, 100), (101, LARGEST_COUNT)], weights=[70, 20, 10]
+    )[0]
     n = random.randint(lowest, highest)
     answer = ", ".join(map(str, range(1, n + 1)))
     wording = random.randrange(len(wordings.COUNTS))
