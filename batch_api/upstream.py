@@ -1,28 +1,22 @@
-"""The HTTP client for upstreams: base URLs that speak OpenAI. Chat and batches share it."""
+"""One upstream: a base URL that speaks OpenAI, what can go wrong there, and how it stands."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from math import isfinite
-from typing import Any
 
 import aiohttp
-import msgspec
 
-from batch_api.schemas.priority import PRIORITY_HEADER
+from batch_api.standing import Standing, Visit
 
-_CONNECT_SECONDS = 5
-_IDLE_SECONDS = 30
-_REST_SECONDS = 1
+OVERLOADED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+GATEWAY_BROKE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
+"""Who stands between us and the model says that it broke off there."""
+
+_REST_SECONDS = 1.0
 _MOST_REST_SECONDS = 120.0
-_SOON = aiohttp.ClientTimeout(total=5)
-"""For what needs no thinking."""
-
-_OVERLOADED = (429, 503)
-_ASK_ANOTHER = (404, *_OVERLOADED)
-"""Another upstream may have that model or that route, or a place in its queue."""
 
 
 class UpstreamUnusable(Exception):
@@ -33,8 +27,17 @@ class UpstreamUnreachable(UpstreamUnusable):
     """No connection could be made: nothing was sent."""
 
 
+class UpstreamAway(UpstreamUnusable):
+    """Who was asked has no such model or route, and who may have it can't be asked now."""
+
+
 class UpstreamBroke(UpstreamUnusable):
     """The connection broke, or the time was over, after the request had been sent."""
+
+    def __init__(self, message: str, *, had_company: bool = False) -> None:
+        """`had_company`: other requests were there meanwhile, and one may have been the cause."""
+        super().__init__(message)
+        self.had_company = had_company
 
 
 class UpstreamTimedOut(UpstreamBroke):
@@ -42,160 +45,7 @@ class UpstreamTimedOut(UpstreamBroke):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """A whole answer, of any status."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class _Models(msgspec.Struct):
-    """The answer of `GET /v1/models`."""
-
-    data: list[dict[str, Any]]
-
-
-_decode_models = msgspec.json.Decoder(_Models).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """The model objects of the upstreams that answered, each id once."""
-
-    objects: list[dict[str, Any]]
-    are_all: bool
-    """Whether every upstream answered."""
-
-    @property
-    def ids(self) -> frozenset[str]:
-        return frozenset(model["id"] for model in self.objects)
-
-
-class Upstream:
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
-        self.in_flight = 0
-        self.rests_until = 0.0
-        """Monotonic: not asked before this if another can be."""
-
-
-class Upstreams:
-    """Sends each request to the least busy upstream of those that can be reached."""
-
-    def __init__(self, urls: Sequence[str], *, timeout_seconds: float) -> None:
-        assert urls, "an upstream is needed"
-        self._upstreams = [Upstream(url) for url in urls]
-        self._whole = aiohttp.ClientTimeout(total=timeout_seconds, connect=_CONNECT_SECONDS)
-        self._streaming = aiohttp.ClientTimeout(
-            total=None, connect=_CONNECT_SECONDS, sock_read=timeout_seconds
-        )
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS)
-        )
-
-    async def close(self) -> None:
-        await self._session.close()
-
-    @asynccontextmanager
-    async def open(
-        self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] = {}
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer, its body yet to be read.
-
-        Raises UpstreamUnreachable if no upstream can be reached, and UpstreamBroke, the latter
-        also while the body is read.
-        """
-        call = _Call(method, path, body, headers, self._streaming)
-        upstream, response = await self._reach_one(call)
-        try:
-            with _errors_as_ours(upstream):
-                yield response
-        finally:
-            response.close()
-            upstream.in_flight -= 1
-
-    async def send(self, path: str, body: bytes, *, priority: str, request_id: str) -> Reply:
-        """POST and read the whole answer. Raises UpstreamUnreachable and UpstreamBroke."""
-        headers = {PRIORITY_HEADER: priority, "x-request-id": request_id}
-        upstream, response = await self._reach_one(_Call("POST", path, body, headers, self._whole))
-        try:
-            with _errors_as_ours(upstream):
-                return Reply(response.status, response.headers, await response.read())
-        finally:
-            response.close()
-            upstream.in_flight -= 1
-
-    async def models(self) -> "Models":
-        """Raises UpstreamUnusable if no upstream answers."""
-        results = await asyncio.gather(
-            *(self._models_of(upstream) for upstream in self._upstreams), return_exceptions=True
-        )
-        lists = [result for result in results if isinstance(result, list)]
-        failures = [result for result in results if isinstance(result, BaseException)]
-        if not lists:
-            raise failures[0]
-        by_id = {model["id"]: model for models in lists for model in models}
-        return Models(list(by_id.values()), are_all=not failures)
-
-    async def _models_of(self, upstream: Upstream) -> list[dict[str, Any]]:
-        response = await self._reach(upstream, _Call("GET", "/v1/models", b"", {}, _SOON))
-        try:
-            with _errors_as_ours(upstream):
-                models = _decode_models(await response.read()).data
-        except msgspec.DecodeError as error:
-            raise UpstreamBroke(f"{upstream.url} lists no models") from error
-        finally:
-            response.close()
-            upstream.in_flight -= 1
-        return [model for model in models if isinstance(model.get("id"), str)]
-
-    async def _reach_one(self, call: "_Call") -> tuple[Upstream, aiohttp.ClientResponse]:
-        """The least busy upstream that takes the request, and the beginning of its answer."""
-        untried = self._awake()
-        while True:
-            upstream = min(untried, key=_load)
-            untried.remove(upstream)
-            try:
-                response = await self._reach(upstream, call)
-            except UpstreamUnreachable:
-                if not untried:
-                    raise
-                continue
-            if response.status in _OVERLOADED:
-                rest_seconds = retry_after_seconds(response.headers) or _REST_SECONDS
-                upstream.rests_until = time.monotonic() + rest_seconds
-            if response.status not in _ASK_ANOTHER or not untried:
-                return upstream, response
-            response.close()
-            upstream.in_flight -= 1
-
-    def _awake(self) -> list[Upstream]:
-        """Those that don't rest; or else the one that wakes first."""
-        now = time.monotonic()
-        awake = [upstream for upstream in self._upstreams if upstream.rests_until <= now]
-        return awake or [min(self._upstreams, key=lambda upstream: upstream.rests_until)]
-
-    async def _reach(self, upstream: Upstream, call: "_Call") -> aiohttp.ClientResponse:
-        """If it returns, the request counts as in flight until the caller says otherwise."""
-        upstream.in_flight += 1
-        try:
-            with _errors_as_ours(upstream):
-                return await self._session.request(
-                    call.method,
-                    upstream.url + call.path,
-                    data=call.body or None,
-                    headers={"content-type": "application/json", **call.headers},
-                    allow_redirects=False,
-                    timeout=call.timeout,
-                )
-        except BaseException:
-            upstream.in_flight -= 1
-            raise
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
+class Call:
     method: str
     path: str
     body: bytes
@@ -203,8 +53,53 @@ class _Call:
     timeout: aiohttp.ClientTimeout
 
 
-def _load(upstream: Upstream) -> int:
-    return upstream.in_flight
+class Upstream:
+    def __init__(self, url: str, session: aiohttp.ClientSession, *, most_in_flight: int) -> None:
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self.standing = Standing(most=most_in_flight)
+        self._session = session
+
+    async def ask(self, call: Call, visit: Visit) -> aiohttp.ClientResponse:
+        """The answer, its body yet to be read under `watch`. Raises UpstreamUnusable."""
+        with self.watch(visit):
+            return await self._session.request(
+                call.method,
+                self.url + call.path,
+                data=call.body or None,
+                headers={"content-type": "application/json", **call.headers},
+                allow_redirects=False,
+                timeout=call.timeout,
+            )
+
+    @contextmanager
+    def watch(self, visit: Visit) -> Iterator[None]:
+        """Turns aiohttp's errors into ours, and remembers them."""
+        try:
+            yield
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            self.standing.rest(_REST_SECONDS)
+            raise UpstreamUnreachable(f"{self.url} can't be reached") from error
+        except TimeoutError as error:
+            self.standing.was_slow(visit)
+            message = f"{self.url} did not answer in time"
+            raise UpstreamTimedOut(message, had_company=visit.had_company) from error
+        except aiohttp.ClientError as error:
+            self.standing.failed(visit)
+            message = f"{self.url} broke off: {error!r}"
+            raise UpstreamBroke(message, had_company=visit.had_company) from error
+
+    def note(self, status: int, headers: Mapping[str, str], visit: Visit) -> None:
+        """Remember how it answered."""
+        if status in OVERLOADED:
+            self.standing.rest(retry_after_seconds(headers) or _REST_SECONDS)
+        elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.standing.failed(visit)
+        else:
+            self.standing.answered()
+
+    @property
+    def is_resting(self) -> bool:
+        return self.standing.rests_until > time.monotonic()
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
@@ -214,16 +109,3 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         return None
     return min(max(seconds, 0.0), _MOST_REST_SECONDS) if isfinite(seconds) else None
-
-
-@contextmanager
-def _errors_as_ours(upstream: Upstream) -> Iterator[None]:
-    try:
-        yield
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        upstream.rests_until = time.monotonic() + _REST_SECONDS
-        raise UpstreamUnreachable(f"{upstream.url} can't be reached") from error
-    except TimeoutError as error:
-        raise UpstreamTimedOut(f"{upstream.url} did not answer in time") from error
-    except aiohttp.ClientError as error:
-        raise UpstreamBroke(f"{upstream.url} broke off: {error!r}") from error

@@ -13,7 +13,7 @@ from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.trouble import StoreError, is_out_of_space, is_passing
-from batch_api.upstream import Upstreams
+from batch_api.upstreams import Upstreams
 
 
 def create_app(

@@ -15,7 +15,7 @@ from batch_api.envelope import parse, read_whole, too_large
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
-from batch_api.upstream import Upstreams
+from batch_api.upstreams import Upstreams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

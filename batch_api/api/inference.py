@@ -10,7 +10,8 @@ from batch_api.api.deps import Call, Parts, TheCall
 from batch_api.disconnect import while_connected
 from batch_api.errors import APIError, Unavailable
 from batch_api.schemas.priority import PRIORITY_HEADER
-from batch_api.upstream import UpstreamBroke, Upstreams, UpstreamUnreachable
+from batch_api.upstream import UpstreamAway, UpstreamBroke, UpstreamUnreachable
+from batch_api.upstreams import Upstreams
 
 router = APIRouter(tags=["inference"])
 
@@ -59,6 +60,8 @@ class Relay(Response):
                 await self._pass_on(reply)
         except UpstreamUnreachable as error:
             raise Unavailable("No upstream can be reached.") from error
+        except UpstreamAway as error:
+            raise Unavailable("The upstream that may have this can't be asked now.") from error
         except UpstreamBroke as error:
             failure = BadGateway("The upstream broke off before its answer was whole.")
             if not self._begun:

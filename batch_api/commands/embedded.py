@@ -11,7 +11,7 @@ from batch_api.settings import Settings, served_name
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.supervisor import WorkerProcess, supervised, visible_gpus
-from batch_api.upstream import Upstreams
+from batch_api.upstreams import Upstreams
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ async def _upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
             upstreams = Upstreams(
                 settings.upstream or [worker.url for worker in workers],
                 timeout_seconds=settings.request_timeout_seconds,
+                most_in_flight=settings.max_in_flight,
             )
             try:
                 yield upstreams

@@ -11,12 +11,21 @@ from batch_api.schemas.ids import line_id
 from batch_api.schemas.lines import answered_line, unanswered_line
 from batch_api.store.batches import Usage
 from batch_api.store.requests import Lease, Settlement
-from batch_api.upstream import Reply, retry_after_seconds
+from batch_api.upstream import (
+    GATEWAY_BROKE,
+    OVERLOADED,
+    UpstreamBroke,
+    UpstreamTimedOut,
+    retry_after_seconds,
+)
+from batch_api.upstreams import Reply
 
 _EXCERPT = 300
-_OVERLOADED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY}
 NO_TOKENS = Usage()
+
+UNTIL_ALONE = 8
+"""More suspicions than it takes to be alone at an upstream."""
 
 # No answer has more; a sum over all answers still fits the database.
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
@@ -38,6 +47,13 @@ class Failed:
 
     settlement: Settlement
     reason: str
+    doubts: int = 0
+    """So often another request that was there may have been the cause, and nobody is blamed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """Nothing is wrong with the request: the upstream that may have its model can't be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +97,7 @@ class Judge:
         self._batch_id = batch_id
 
     def judge(self, lease: Lease, reply: Reply, request_id: str) -> Answered | Failed | Overloaded:
-        if reply.status in _OVERLOADED:
+        if reply.status in OVERLOADED:
             return Overloaded(retry_after_seconds(reply.headers))
         body = _parse(reply.body)
         if body is None:
@@ -89,17 +105,21 @@ class Judge:
         completed = reply.status == HTTPStatus.OK
         settlement = self._answered(lease, reply, request_id, reply.body, completed=completed)
         if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR or reply.status in _PASSING:
-            return Failed(settlement, f"status {reply.status}")
+            broke = reply.status in GATEWAY_BROKE and reply.had_company
+            return Failed(settlement, f"status {reply.status}", UNTIL_ALONE if broke else 0)
         if not completed:
             return Answered(settlement)
         return Answered(settlement, _usage(body.usage), body.model)
 
-    def broke(self, lease: Lease, reason: str) -> Failed:
+    def broke(self, lease: Lease, error: UpstreamBroke) -> Failed:
         """The upstream took the request and gave no whole answer."""
-        return Failed(self._unanswered(lease, "upstream_error", reason), reason)
+        doubts = UNTIL_ALONE if error.had_company else 0
+        return Failed(self._unanswered(lease, "worker_crashed", str(error)), str(error), doubts)
 
-    def timed_out(self, lease: Lease, reason: str) -> Failed:
-        return Failed(self._unanswered(lease, "request_timeout", reason), reason)
+    def timed_out(self, lease: Lease, error: UpstreamTimedOut) -> Failed:
+        """In company it may have been the queue; the second time there are fewer in it."""
+        doubts = 1 if error.had_company else 0
+        return Failed(self._unanswered(lease, "request_timeout", str(error)), str(error), doubts)
 
     def _not_json(self, lease: Lease, reply: Reply, request_id: str) -> Failed:
         seen = reply.body[:_EXCERPT].decode(errors="replace")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from batch_api.clock import Clock
-from batch_api.scheduler.answers import Answered, Failed, Judge, Overloaded
+from batch_api.scheduler.answers import Answered, Away, Failed, Judge, Overloaded
 from batch_api.scheduler.ledger import Ledger
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
@@ -23,11 +24,12 @@ from batch_api.store.blobs import Blobs, read_slices
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease
 from batch_api.upstream import (
+    UpstreamAway,
     UpstreamBroke,
-    Upstreams,
     UpstreamTimedOut,
     UpstreamUnreachable,
 )
+from batch_api.upstreams import Upstreams
 from batch_api.waiting import wait
 
 log = logging.getLogger(__name__)
@@ -155,43 +157,54 @@ class Dispatcher:
 
     async def _run(self, errand: Errand, stop: asyncio.Event) -> None:
         """Send it until the upstream takes it, and see to what comes of it."""
-        lease = errand.lease
+        lease, suspicion = errand.lease, 0
         while True:
             await self._pause.over(stop)
             if lease.batch_number not in self._sources or stop.is_set():
                 break
-            match await self._send(errand):
+            match await self._send(errand, suspicion):
                 case Answered() as answered:
                     self._pause.forget()
                     self._ledger.enter(answered)
                     return
-                case Failed() as failed:
+                case Failed(doubts=doubts) as failed if suspicion >= doubts:
                     await self._try_again(lease, failed)
+                    return
+                case Failed(reason=reason):
+                    log.warning("attempt broke in company", extra=_facts(lease, reason))
+                    await wait(stop, _jittered(_FIRST_PAUSE_SECONDS * 2**suspicion))
+                    suspicion += 1
+                case Away():
+                    delay = _jittered(max(self._upstreams.longest_rest_seconds, _POLL_SECONDS))
+                    await self._ledger.release(lease, failures=lease.failures, delay_seconds=delay)
                     return
                 case Overloaded(retry_after_seconds):
                     self._pause.begin(retry_after_seconds)
         await self._ledger.release(lease, failures=lease.failures)
 
-    async def _send(self, errand: Errand) -> Answered | Failed | Overloaded:
-        id, judge = request_id(), errand.source.judge
+    async def _send(self, errand: Errand, suspicion: int) -> Answered | Failed | Away | Overloaded:
+        id, judge, lease = request_id(), errand.source.judge, errand.lease
         try:
             reply = await self._upstreams.send(
-                errand.source.endpoint, errand.body, priority="batch", request_id=id
+                errand.source.endpoint,
+                errand.body,
+                priority="batch",
+                request_id=id,
+                suspicion=suspicion,
             )
         except UpstreamUnreachable:
             return Overloaded(None)
+        except UpstreamAway:
+            return Away()
         except UpstreamTimedOut as error:
-            return judge.timed_out(errand.lease, str(error))
+            return judge.timed_out(lease, error)
         except UpstreamBroke as error:
-            return judge.broke(errand.lease, str(error))
-        return judge.judge(errand.lease, reply, id)
+            return judge.broke(lease, error)
+        return judge.judge(lease, reply, id)
 
     async def _try_again(self, lease: Lease, failed: Failed) -> None:
         failures = lease.failures + 1
-        log.warning(
-            "attempt failed",
-            extra={"line": lease.line, "attempt": lease.attempt, "reason": failed.reason},
-        )
+        log.warning("attempt failed", extra=_facts(lease, failed.reason))
         if failures >= self._settings.max_attempts:
             self._ledger.enter(Answered(failed.settlement))
             return
@@ -237,6 +250,10 @@ class Pause:
     def forget(self) -> None:
         """An upstream took a request: the next pause is a short one again."""
         self._next_seconds = _FIRST_PAUSE_SECONDS
+
+
+def _facts(lease: Lease, reason: str) -> dict[str, Any]:
+    return {"line": lease.line, "attempt": lease.attempt, "reason": reason}
 
 
 def _jittered(seconds: float) -> float:

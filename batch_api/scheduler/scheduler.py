@@ -11,7 +11,7 @@ from batch_api.scheduler.wakeup import Wakeup
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
-from batch_api.upstream import Upstreams
+from batch_api.upstreams import Upstreams
 
 
 class Scheduler:

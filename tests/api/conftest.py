@@ -18,7 +18,7 @@ from batch_api.settings import MIB, Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.schema import upgrade
-from batch_api.upstream import Upstreams
+from batch_api.upstreams import Upstreams
 from tests.api.upstream import ScriptedUpstream
 
 START = 1_795_000_000

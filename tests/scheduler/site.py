@@ -20,7 +20,7 @@ from batch_api.store import batches, files
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.tables import BatchRow
-from batch_api.upstream import Upstreams
+from batch_api.upstreams import Upstreams
 from tests.clock import TurnableClock
 from tests.standin import MODEL, Standin
 from tests.store import rows

@@ -8,7 +8,8 @@ from batch_api.lifecycle import RequestState
 from batch_api.scheduler.answers import Answered, Failed, Judge, Overloaded
 from batch_api.store.batches import Usage
 from batch_api.store.requests import Lease
-from batch_api.upstream import Reply
+from batch_api.upstream import UpstreamBroke
+from batch_api.upstreams import Reply
 
 LEASE = Lease(
     id=1,
@@ -146,8 +147,8 @@ def test_a_line_names_the_request_by_the_upstreams_id(headers: dict[str, str], i
 def test_a_line_has_the_same_id_whatever_the_attempt() -> None:
     first = line(judge({}, status=500))["id"]
     second = line(answered({}))["id"]
-    broke = line(Judge("batch_1").broke(LEASE, "it broke off"))
+    broke = line(Judge("batch_1").broke(LEASE, UpstreamBroke("it broke off")))
 
     assert first == second == broke["id"]
     assert first.startswith("batch_req_")
-    assert broke["error"] == {"code": "upstream_error", "message": "it broke off"}
+    assert broke["error"] == {"code": "worker_crashed", "message": "it broke off"}

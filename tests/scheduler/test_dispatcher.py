@@ -7,7 +7,7 @@ from sqlalchemy import update
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.dispatcher import Pause
 from batch_api.store.tables import BatchRow
-from batch_api.upstream import Upstreams
+from batch_api.upstreams import Upstreams
 from tests.api.upstream import ScriptedUpstream
 from tests.clock import TurnableClock
 from tests.scheduler.site import Site, ids, line, question, questions, until
@@ -94,8 +94,8 @@ async def test_a_passing_error_is_tried_again_and_at_last_told(site: Site, statu
         (BROKEN_JSON, "invalid_answer", '"object": "chat.comp'),
         (Fault(body='["an array"]'), "invalid_answer", '["an array"]'),
         (Fault(body=""), "invalid_answer", "200"),
-        (RESET, "upstream_error", "broke off"),
-        (HALF, "upstream_error", "broke off"),
+        (RESET, "worker_crashed", "broke off"),
+        (HALF, "worker_crashed", "broke off"),
     ],
     ids=["html", "broken-json", "array", "nothing", "reset", "half"],
 )

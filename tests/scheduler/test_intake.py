@@ -6,7 +6,7 @@ import pytest
 
 from batch_api.lifecycle import BatchStatus
 from batch_api.store import batches, requests
-from batch_api.upstream import Upstreams
+from batch_api.upstreams import Upstreams
 from tests.scheduler.site import INPUT, Site, ids, question, questions
 from tests.standin import Standin
 from tests.store import rows

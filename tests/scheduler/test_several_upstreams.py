@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from batch_api.lifecycle import BatchStatus
-from batch_api.upstream import Upstreams
+from batch_api.upstreams import Upstreams
 from tests.scheduler.site import Site, ids, question, questions
 from tests.standin import Fault, Standin
 

@@ -1,0 +1,96 @@
+"""How one upstream stands: who is there, how many more it is given, and whether it rests.
+
+A request that ends badly in company may be the victim of another one there: the process behind the
+connection died, or the queue was too long. Nobody is blamed then, but whoever was there comes back
+with a suspicion, and with each suspicion in a quarter of the company, until the culprit is alone.
+"""
+
+import time
+from dataclasses import dataclass
+
+_FIRST_REST_SECONDS = 0.1
+_LONGEST_REST_SECONDS = 30.0
+_PROBATION = 3
+"""Troubles in a row, after which one request at a time finds out whether it works again."""
+
+
+@dataclass(slots=True, eq=False)
+class Visit:
+    """A request at an upstream, from before it is sent until its answer is whole."""
+
+    is_batch: bool
+    most: int
+    """Requests of batches that may be there at once while it is."""
+    began: float
+    had_company: bool = False
+
+
+class Standing:
+    def __init__(self, *, most: int) -> None:
+        """`most`: requests of batches it is given at once, if nothing speaks against it."""
+        self.rests_until = 0.0
+        """Monotonic: not asked before this if another can be."""
+        self._most = most
+        self._width = float(most)
+        self._narrowed_at = 0.0
+        self._troubles = 0
+        self._troubled_at = 0.0
+        self._visits: set[Visit] = set()
+        self._batch_visits = 0
+        self._tightest = most
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._visits)
+
+    def admits(self, suspicion: int) -> bool:
+        """Whether a request of a batch may go there now."""
+        room = 1 if self._troubles >= _PROBATION else int(self._width)
+        return self._batch_visits < min(room, self._tightest, company(self._most, suspicion))
+
+    def begin(self, *, suspicion: int = 0, is_batch: bool) -> Visit:
+        if len(self._visits) == 1:
+            for first in self._visits:
+                first.had_company = True
+        most = company(self._most, suspicion)
+        visit = Visit(is_batch, most, time.monotonic(), had_company=bool(self._visits))
+        self._visits.add(visit)
+        self._batch_visits += is_batch
+        self._tightest = min(self._tightest, most)
+        return visit
+
+    def end(self, visit: Visit) -> None:
+        """Any number of times."""
+        if visit not in self._visits:
+            return
+        self._visits.remove(visit)
+        self._batch_visits -= visit.is_batch
+        if visit.most == self._tightest < self._most:
+            self._tightest = min((other.most for other in self._visits), default=self._most)
+
+    def answered(self) -> None:
+        """Its troubles are over, and it is given a little more at once."""
+        self._troubles = 0
+        self._width = min(self._most, self._width + 1 / self._width)
+
+    def was_slow(self, visit: Visit) -> None:
+        """An answer did not come in time. Once for all that were there together."""
+        if visit.began >= self._narrowed_at:
+            self._width = max(1.0, self._width / 2)
+            self._narrowed_at = time.monotonic()
+
+    def failed(self, visit: Visit) -> None:
+        """It broke off, or had an error: it rests, ever longer. Once for all that were there."""
+        if visit.began >= self._troubled_at:
+            growth = 2 ** min(self._troubles, 10)
+            self.rest(min(_FIRST_REST_SECONDS * growth, _LONGEST_REST_SECONDS))
+            self._troubles += 1
+            self._troubled_at = time.monotonic()
+
+    def rest(self, seconds: float) -> None:
+        self.rests_until = max(self.rests_until, time.monotonic() + seconds)
+
+
+def company(most: int, suspicion: int) -> int:
+    """How many requests of batches one so suspicious may be among, itself counted."""
+    return max(1, most >> 2 * suspicion)
