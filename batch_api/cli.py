@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -10,9 +11,9 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from batch_api import logs
+from batch_api import __version__, logs
 from batch_api.errors import Unusable
-from batch_api.settings import DEMO_MODEL, Level, Settings
+from batch_api.settings import DEMO_MODEL_NAME, MIN_LENGTH, Level, Settings, place_of_model
 
 app = typer.Typer(
     help="A self-hosted server that speaks OpenAI's Files and Batches API.",
@@ -21,21 +22,39 @@ app = typer.Typer(
 )
 
 _WRONGLY_CALLED = 2
+_SERVICE_LINK = re.compile(r"BATCH_API_(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP)(_.+)?)")
 
 Model = Annotated[
-    str | None, typer.Option(help="Hub name or folder of a causal LM. [default: the bundled one]")
+    str | None,
+    typer.Option(help="Hub name or folder of a causal LM. [default: the bundled demo]"),
 ]
 Upstream = Annotated[
     list[str] | None,
     typer.Option(help="Base URL that speaks OpenAI, instead of own workers; may be repeated."),
 ]
 MaxLength = Annotated[
-    int | None, typer.Option(min=2, help="Tokens of a prompt and its answer together.")
+    int | None, typer.Option(min=MIN_LENGTH, help="Tokens of a prompt and its answer together.")
 ]
 MaxSequences = Annotated[int | None, typer.Option(min=1, help="Sequences that run at once.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
 _LEVELS = "debug, info, warning or error."
 LogLevel = Annotated[str | None, typer.Option(help=_LEVELS)]
+
+
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"batch-api {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=app.info.help)
+def main(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell it and exit."),
+    ] = False,
+) -> None:
+    """Its docstring is the help of `app`."""
 
 
 @app.command()
@@ -78,7 +97,7 @@ def run(
     max_length: MaxLength = None,
     max_sequences: MaxSequences = None,
     dtype: Dtype = None,
-    log_level: LogLevel = "error",
+    log_level: LogLevel = None,
 ) -> None:
     """Run one file of requests, with a progress bar; called again, it goes on where it stopped."""
     from batch_api.commands.run import Job, run_job
@@ -89,7 +108,8 @@ def run(
         max_length=max_length,
         max_sequences=max_sequences,
         dtype=dtype,
-        log_level=log_level,
+        # The bar tells enough, unless somebody wants more.
+        log_level=log_level or os.environ.get("BATCH_API_LOG_LEVEL", "error"),
     )
     raise typer.Exit(_run(run_job(Job(input, output), settings), settings))
 
@@ -118,7 +138,7 @@ def worker(
     from batch_api.commands.worker import serve_worker
 
     code = serve_worker(
-        model=model or str(DEMO_MODEL),
+        model=place_of_model(model or DEMO_MODEL_NAME),
         served_model_name=served_model_name,
         host=host,
         port=port,
@@ -135,6 +155,7 @@ def worker(
 
 def _settings(**given: Any) -> Settings:
     """From the environment and the options that were given."""
+    _forget_service_links()
     known = {f"BATCH_API_{name.upper()}" for name in Settings.model_fields}
     if unknown := sorted(k for k in os.environ if k.startswith("BATCH_API_") and k not in known):
         raise _refusal(f"There is no setting {unknown[0]}.")
@@ -144,9 +165,16 @@ def _settings(**given: Any) -> Settings:
         raise _refusal(_first_problem(error)) from None
 
 
+def _forget_service_links() -> None:
+    """Kubernetes tells each pod of a service called batch-api in variables that look like ours."""
+    for name, value in list(os.environ.items()):
+        if _SERVICE_LINK.fullmatch(name) or (name == "BATCH_API_PORT" and "://" in value):
+            del os.environ[name]
+
+
 def _first_problem(error: ValidationError | SettingsError) -> str:
     if isinstance(error, SettingsError):
-        return f"{error}."
+        return f'{error}; a list is given as JSON, such as ["http://127.0.0.1:8000/v1"].'
     problem = error.errors()[0]
     return f"Bad setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}."
 

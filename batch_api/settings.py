@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEMO_MODEL = Path(__file__).parent / "demo_model"
@@ -11,6 +11,17 @@ DEMO_MODEL_NAME = "demo"
 
 MIB = 1024 * 1024
 
+MIN_LENGTH = 16
+"""Of a sequence: what a model is tried with when it is loaded needs nearly so much."""
+
+
+def place_of_model(model: str) -> str:
+    """The bundled one may be called by its name."""
+    is_bundled = model == DEMO_MODEL_NAME and not Path(model).is_dir()
+    return str(DEMO_MODEL) if is_bundled else model
+
+
+Model = Annotated[str, AfterValidator(place_of_model)]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+")]
 Level = Literal["debug", "info", "warning", "error"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -29,9 +40,9 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 5000
     log_level: Level = "info"
 
-    model: str = str(DEMO_MODEL)
+    model: Model = str(DEMO_MODEL)
     """For the workers that this process starts, as are the next three; None: as they choose."""
-    max_length: Annotated[int, Field(ge=2)] | None = None
+    max_length: Annotated[int, Field(ge=MIN_LENGTH)] | None = None
     """Tokens of a prompt and its answer together."""
     max_sequences: AtLeastOne | None = None
     """Sequences that run at once."""

@@ -88,6 +88,7 @@ class WorkerProcess:
             stopped.cancel()
             if process.returncode is None:
                 process.kill()
+            await ended
 
     @property
     def _command(self) -> Sequence[str]:

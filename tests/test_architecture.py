@@ -29,8 +29,8 @@ MAY_IMPORT = {
     "upstreams": {"upstream", "standing", "schemas"},
     "waiting": set(),
     "supervisor": {"errors", "waiting"},
-    "api": {"store", "schemas", "upstream", "envelope", "disconnect"} | _BASIC,
-    "scheduler": {"store", "schemas", "upstream"} | _BASIC,
+    "api": {"store", "schemas", "upstream", "upstreams", "envelope", "disconnect"} | _BASIC,
+    "scheduler": {"store", "schemas", "upstream", "upstreams"} | _BASIC,
     "worker": {"engine", "schemas", "envelope", "disconnect"} | _BASIC,
 }
 """By part of the package. `cli` and `commands` build the object graph and may import all."""

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.server import Server
 
 _SECONDS = 60
@@ -60,13 +58,20 @@ def test_a_second_server_on_a_data_folder_is_refused(tmp_path: Path) -> None:
         assert f"is in use by another batch-api (process {server.pid})" in refused
 
 
-@pytest.mark.parametrize("model", ["./nowhere", "no/such-model"])
-def test_a_model_that_can_not_be_loaded_ends_the_server(tmp_path: Path, model: str) -> None:
-    refused = _serve(tmp_path, "--model", model, HF_HUB_OFFLINE="1")
+def test_a_model_folder_that_is_not_there_is_refused_before_anything_starts(
+    tmp_path: Path,
+) -> None:
+    refused = _serve(tmp_path, "--model", "./nowhere")
+
+    assert refused == "batch-api: There is no folder ./nowhere.\n"
+
+
+def test_a_model_that_can_not_be_loaded_ends_the_server(tmp_path: Path) -> None:
+    refused = _serve(tmp_path, "--model", "no/such-model", HF_HUB_OFFLINE="1")
 
     sentences = [line for line in refused.split("\n") if line.startswith("batch-api: ")]
-    assert model in sentences[0]
-    assert sentences[-1] == f"batch-api: The worker for {model} can't run."
+    assert "no/such-model" in sentences[0]
+    assert sentences[-1] == "batch-api: The worker for no/such-model can't run."
 
 
 def _serve(folder: Path, *options: str, **environment: str) -> str:

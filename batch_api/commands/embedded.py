@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from batch_api.clock import Clock
 from batch_api.commands.listening import held_port
+from batch_api.commands.worker import check_model
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings, served_name
 from batch_api.store.blobs import Blobs
@@ -48,6 +49,8 @@ async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
 async def _upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
     """Those that the settings name, or workers of our own."""
     gpus: Sequence[str | None] = [] if settings.upstream else await visible_gpus() or [None]
+    if gpus:
+        check_model(settings.model)
     with ExitStack() as ports:
         workers = [_worker(settings, gpu, ports.enter_context(held_port())) for gpu in gpus]
         async with supervised(workers):

@@ -73,13 +73,13 @@ async def listen(
         server.should_exit = True
 
 
-def stop_on_signals() -> asyncio.Event:
-    """Set at the first SIGTERM or SIGINT; a second one ends the process at once."""
+def stop_on_signals(*, second: int = 1) -> asyncio.Event:
+    """Set at the first SIGTERM or SIGINT; the next ends the process at once, with this status."""
     stop = asyncio.Event()
 
     def on_signal() -> None:
         if stop.is_set():
-            os._exit(1)
+            os._exit(second)
         stop.set()
 
     loop = asyncio.get_running_loop()

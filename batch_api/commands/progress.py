@@ -42,10 +42,11 @@ class ProgressBar:
     ) -> None:
         self._progress.stop()
 
-    def show(self, batch: BatchRow) -> None:
+    def show(self, batch: BatchRow, *, waits_for: str | None = None) -> None:
+        status = batch.status.replace("_", " ")
         self._progress.update(
             self._task,
-            description=batch.status.replace("_", " "),
+            description=f"{status}, waiting: {waits_for}" if waits_for else status,
             total=batch.total,
             completed=batch.completed + batch.failed,
             rates=self._rates(batch),

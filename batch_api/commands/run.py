@@ -79,7 +79,7 @@ async def run_job(job: Job, settings: Settings) -> int:
             "max_batch_file_bytes": _ENOUGH_BYTES,
         }
     )
-    stop = stop_on_signals()
+    stop = stop_on_signals(second=_INTERRUPTED)
     await asyncio.to_thread(_sweep, job)
     async with embedded(settings) as it:
         id = await _take_up(job, it, endpoint, _RunsOn.by(settings))
@@ -184,11 +184,13 @@ async def _follow(id: str, it: Embedded, stop: asyncio.Event) -> BatchRow:
         with ProgressBar() as bar:
             while True:
                 batch = await _get(id, it)
-                bar.show(batch)
+                bar.show(batch, waits_for=it.scheduler.waits_for)
                 if BatchStatus(batch.status).is_final or stop.is_set():
                     break
                 await asyncio.sleep(_POLL_SECONDS)
         halt.set()
+        if stop.is_set():
+            print("Waiting for what is in flight; once more ends it at once.", file=sys.stderr)
     return await _get(id, it)
 
 

@@ -52,7 +52,7 @@ def _banner(settings: Settings, listener: socket.socket) -> str:
 
 def _what(settings: Settings) -> str:
     if settings.upstream:
-        return f"what {', '.join(settings.upstream)} serve(s)"
+        return f"what is behind {', '.join(settings.upstream)}"
     if settings.model == str(DEMO_MODEL):
         return "the small model that comes with it; --model takes any other"
     return settings.model

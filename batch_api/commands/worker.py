@@ -51,7 +51,7 @@ def serve_worker(
     if exit_with_parent:
         end_with_parent()
     try:
-        _check(model)
+        check_model(model)
         with bind(host, port) as listener:
             load = _loader(
                 model,
@@ -109,7 +109,7 @@ async def _serve(
     return thread, await thread.stop(_THREAD_SECONDS)
 
 
-def _check(model: str) -> None:
+def check_model(model: str) -> None:
     """What can be said about a model before torch is there. Raises Unusable."""
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if missing:

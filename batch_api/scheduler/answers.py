@@ -111,6 +111,9 @@ class Judge:
             return Answered(settlement)
         return Answered(settlement, _usage(body.usage), body.model)
 
+    def unread(self, lease: Lease) -> Answered:
+        return Answered(self._unanswered(lease, "input_gone", "The batch's input is gone."))
+
     def broke(self, lease: Lease, error: UpstreamBroke) -> Failed:
         """The upstream took the request and gave no whole answer."""
         doubts = UNTIL_ALONE if error.had_company else 0

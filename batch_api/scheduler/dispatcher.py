@@ -86,8 +86,18 @@ class Dispatcher:
         self._sources: Mapping[int, Source] = {}
         self._unread: deque[list[tuple[Lease, Source]]] = deque()
         self._queue: asyncio.Queue[Errand | None] = asyncio.Queue()
+        self._queued_bytes = 0
         self._outstanding = 0
         """Requests leased and not yet seen to, in flight or before it."""
+
+    @property
+    def is_stuck(self) -> bool:
+        """Answers can't be recorded now, so nothing more is sent."""
+        return self._ledger.is_stuck
+
+    @property
+    def waits_for(self) -> str | None:
+        return "no upstream takes requests" if self._pause.is_on else None
 
     async def run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
@@ -109,7 +119,7 @@ class Dispatcher:
     async def feed_once(self) -> int:
         """Queue requests for the lanes, if the queue runs low; return how many."""
         await self._refresh_sources()
-        if not self._is_low or self._pause.is_on:
+        if not self._is_low or self._pause.is_on or self.is_stuck:
             return 0
         if not self._unread:
             await self._lease()
@@ -119,13 +129,19 @@ class Dispatcher:
         errands = await asyncio.to_thread(_read, page)
         self._unread.popleft()
         for errand in errands:
-            self._queue.put_nowait(errand)
-        self._outstanding -= len(page) - len(errands)
+            if isinstance(errand, Answered):
+                self._ledger.enter(errand)
+                self._outstanding -= 1
+            else:
+                self._queue.put_nowait(errand)
+                self._queued_bytes += len(errand.body)
         return len(page)
 
     @property
     def _is_low(self) -> bool:
-        return self._queue.qsize() < (_QUEUED - 1) * self._settings.max_in_flight
+        """Of lines and of bytes: bodies may be long."""
+        few = (_QUEUED - 1) * self._settings.max_in_flight
+        return self._queue.qsize() < few and self._queued_bytes < _READ_BYTES
 
     async def _lease(self) -> None:
         sources = self._sources
@@ -150,6 +166,7 @@ class Dispatcher:
 
     async def _lane(self, stop: asyncio.Event) -> None:
         while (errand := await self._queue.get()) is not None:
+            self._queued_bytes -= len(errand.body)
             if self._is_low:
                 self._bell.set()
             await self._run(errand, stop)
@@ -159,7 +176,7 @@ class Dispatcher:
         """Send it until the upstream takes it, and see to what comes of it."""
         lease, suspicion = errand.lease, 0
         while True:
-            await self._pause.over(stop)
+            await self._may_send(stop)
             if lease.batch_number not in self._sources or stop.is_set():
                 break
             match await self._send(errand, suspicion):
@@ -181,6 +198,12 @@ class Dispatcher:
                 case Overloaded(retry_after_seconds):
                     self._pause.begin(retry_after_seconds)
         await self._ledger.release(lease, failures=lease.failures)
+
+    async def _may_send(self, stop: asyncio.Event) -> None:
+        """Wait until an upstream may take it and there is room for the answer."""
+        await self._pause.over(stop)
+        while self.is_stuck and not stop.is_set():
+            await wait(stop, _POLL_SECONDS)
 
     async def _send(self, errand: Errand, suspicion: int) -> Answered | Failed | Away | Overloaded:
         id, judge, lease = request_id(), errand.source.judge, errand.lease
@@ -241,7 +264,7 @@ class Pause:
         seconds = wish_seconds or self._next_seconds
         self._next_seconds = min(2 * self._next_seconds, _LONGEST_PAUSE_SECONDS)
         self._until = self._clock.monotonic() + seconds
-        log.warning("upstreams take no requests", extra={"pause_seconds": seconds})
+        log.info("waiting for an upstream to take requests", extra={"pause_seconds": seconds})
 
     async def over(self, stop: asyncio.Event) -> None:
         while self.is_on and not stop.is_set():
@@ -277,17 +300,17 @@ def _pages(
         yield page
 
 
-def _read(page: Sequence[tuple[Lease, Source]]) -> list[Errand]:
-    """Blocks."""
-    errands: list[Errand] = []
+def _read(page: Sequence[tuple[Lease, Source]]) -> list[Errand | Answered]:
+    """Blocks. A line whose input is gone has failed, unless its batch has ended meanwhile."""
+    read: list[Errand | Answered] = []
     for source, pairs in groupby(page, key=itemgetter(1)):
         leases = [lease for lease, _ in pairs]
         places = [(lease.body_offset, lease.body_length) for lease in leases]
         try:
             bodies = read_slices(source.input, places)
         except FileNotFoundError:
-            # A deleted input goes with its batch, which may have ended since the lease.
-            log.warning("input is gone", extra={"input": source.input.name})
+            log.error("input is gone", extra={"input": source.input.name})
+            read += [source.judge.unread(lease) for lease in leases]
             continue
-        errands += [Errand(lease, source, body) for lease, body in zip(leases, bodies, strict=True)]
-    return errands
+        read += [Errand(lease, source, body) for lease, body in zip(leases, bodies, strict=True)]
+    return read

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -68,7 +69,8 @@ class Finalizer:
         """End every batch that can end now; return how many did."""
         async with self._database.read() as session:
             rows = await batches.open_ones(session, BatchStatus.FINALIZING, BatchStatus.CANCELLING)
-        return sum([await self._finalize(row) for row in rows if row.total is not None])
+        ready = [row for row in rows if row.total is not None]
+        return sum([await patiently(partial(self._finalize, row), False) for row in ready])
 
     async def _finalize(self, batch: BatchRow) -> bool:
         if batch.status == BatchStatus.CANCELLING and not await self._wind_up(batch):

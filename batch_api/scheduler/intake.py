@@ -42,6 +42,7 @@ class Intake:
         self._clock = clock
         self._wakeup = wakeup
         self._stop = asyncio.Event()
+        self.waits_for: str | None = None
         self._limits = Limits(
             lines=settings.max_batch_lines,
             line_bytes=settings.max_line_bytes,
@@ -77,8 +78,11 @@ class Intake:
         try:
             models = await self._upstreams.models()
         except UpstreamUnusable as error:
-            log.warning("validation waits for an upstream", extra={"reason": str(error)})
+            if self.waits_for is None:
+                log.warning("validation waits for an upstream", extra={"reason": str(error)})
+            self.waits_for = str(error)
             return None
+        self.waits_for = None
         # An upstream that doesn't answer may serve a model that no other knows.
         return LineRules(batch.endpoint, models.ids if models.are_all else None)
 
@@ -100,7 +104,10 @@ class Intake:
             await self._accept(batch, reader.total)
 
     async def _insert(self, batch: BatchRow, reader: InputReader) -> None:
+        """What comes after the first problem is read for more of them, and not inserted."""
         while not self._stop.is_set() and (page := await asyncio.to_thread(reader.page)):
+            if reader.problems:
+                continue
             async with self._database.write.begin() as session:
                 await requests.add(session, batch.number, page)
 

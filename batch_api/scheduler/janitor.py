@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from batch_api.clock import Clock
 from batch_api.lifecycle import RequestState
@@ -20,15 +21,26 @@ _TRIM_ROWS = 1_000
 
 
 class Janitor:
-    def __init__(self, *, database: Database, blobs: Blobs, clock: Clock, wakeup: Wakeup) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        blobs: Blobs,
+        clock: Clock,
+        wakeup: Wakeup,
+        may_reclaim: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`may_reclaim`: not while answers wait to be recorded, for they would be late then."""
         self._database = database
         self._blobs = blobs
         self._clock = clock
         self._wakeup = wakeup
+        self._may_reclaim = may_reclaim
 
     async def run(self, stop: asyncio.Event) -> None:
         while not await wait(stop, _ROUND_SECONDS):
-            await patiently(self.reclaim_once, 0)
+            if self._may_reclaim():
+                await patiently(self.reclaim_once, 0)
             await patiently(self.expire_once, 0)
             await patiently(self.drop_expired_files_once, 0)
             while not stop.is_set() and await patiently(self.trim_once, 0) > 0:

@@ -41,6 +41,8 @@ class Ledger:
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
         self._closed = asyncio.Event()
+        self.is_stuck = False
+        """Answers can't be recorded now, nor leases renewed."""
 
     async def lease(self, batch_numbers: Iterable[int], limit: int) -> list[Lease]:
         """Up to `limit` requests, of the first batch as many as it has, then of the next."""
@@ -88,10 +90,15 @@ class Ledger:
         while self._answers or not self._closed.is_set():
             await self._some.wait()
             await wait(self._enough, GROUP_SECONDS)
-            # Without room for answers there is none for leases: nothing more is sent meanwhile.
-            is_stuck = await patiently(self.record_once, None) is None
-            if is_stuck and await wait(self._closed, _TROUBLE_SECONDS):
+            self.is_stuck = await patiently(self._catch_up, None) is None
+            if self.is_stuck and await wait(self._closed, _TROUBLE_SECONDS):
                 return
+
+    async def _catch_up(self) -> int:
+        """After trouble the leases first: they may have run out meanwhile."""
+        if self.is_stuck:
+            await self.renew_once()
+        return await self.record_once()
 
     async def record_once(self) -> int:
         """Record what has come in, or keep it if that fails; return how many answers counted."""

@@ -44,7 +44,18 @@ class Scheduler:
         self._finalizer = Finalizer(
             database=database, blobs=blobs, settings=settings, clock=clock, wakeup=wakeup
         )
-        self._janitor = Janitor(database=database, blobs=blobs, clock=clock, wakeup=wakeup)
+        self._janitor = Janitor(
+            database=database,
+            blobs=blobs,
+            clock=clock,
+            wakeup=wakeup,
+            may_reclaim=lambda: not self._dispatcher.is_stuck,
+        )
+
+    @property
+    def waits_for(self) -> str | None:
+        """Why nothing goes on, in words for a person; None while something does."""
+        return self._intake.waits_for or self._dispatcher.waits_for
 
     def ring(self) -> None:
         """The store has news."""

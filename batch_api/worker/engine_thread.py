@@ -22,7 +22,6 @@ _Command = Callable[["Engine"], None]
 
 _LOADING_SECONDS = 5  # a client comes back after so long
 _STOPPING = "This worker is stopping."
-_FAILED = "The engine failed while processing your request."
 
 
 class Status(StrEnum):
@@ -30,6 +29,16 @@ class Status(StrEnum):
     READY = "ready"
     STOPPING = "stopping"
     FAILED = "failed"
+
+
+class EngineFailed(APIError):
+    """The cause and its neighbours see it alike, as when the server behind a gateway breaks."""
+
+    status = 502
+    code = "engine_failed"
+
+    def __init__(self) -> None:
+        super().__init__("The engine failed while processing your request.")
 
 
 class EngineThread:
@@ -82,7 +91,7 @@ class EngineThread:
     def answer(self, sequence: Sequence, *, whole: bool) -> Iterator[Answer]:
         """Run the sequence; leaving the context before its end cancels it."""
         if self.failure is not None:
-            raise APIError(_FAILED)
+            raise EngineFailed
         answer = self._answers[sequence] = Answer(whole=whole)
         self._commands.put(lambda engine: self._add(engine, sequence))
         try:
@@ -144,7 +153,7 @@ class EngineThread:
     def _on_failure(self, error: Exception) -> None:
         self.status = Status.FAILED
         self.failure = error
-        self._fail_all(lambda: APIError(_FAILED))
+        self._fail_all(EngineFailed)
         self.failed.set()
 
     # In the thread.

@@ -163,12 +163,13 @@ async def test_an_overloaded_upstream_is_waited_for_and_nothing_has_failed(
 async def test_an_upstream_that_cannot_be_reached_is_waited_for(
     site: Site, free_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     upstreams = Upstreams([f"http://127.0.0.1:{free_port}"], timeout_seconds=10)
     number = await site.submit(questions(5))
     assert await site.intake.validate_once()
     site = with_settings(replace(site, upstreams=upstreams), max_attempts=1)
     async with site.running():
-        await until(lambda: "upstreams take no requests" in caplog.text)
+        await until(lambda: "waiting for an upstream" in caplog.text)
         assert await site.status(number) == BatchStatus.IN_PROGRESS
 
     standin = Standin()
@@ -263,7 +264,9 @@ async def test_a_batch_whose_input_is_gone_does_not_hold_up_the_others(site: Sit
 
     await site.run(number)
     assert await site.counts(number) == (50, 50, 0)
-    assert await site.counts(gone) == (50, 0, 0)
+    await site.run(gone)
+    assert await site.counts(gone) == (50, 0, 50)
+    assert {line["error"]["code"] for line in await site.errors(gone)} == {"input_gone"}
 
 
 def test_pauses_grow_to_a_bound_however_long_an_outage_is() -> None:

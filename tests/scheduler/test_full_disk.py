@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
@@ -38,6 +39,29 @@ async def test_answers_wait_for_space_and_none_is_lost_or_asked_for_twice(
 
     assert await site.counts(number) == (LINES, LINES, 0)
     assert ids(await site.output(number)) == [f"row-{n}" for n in range(1, LINES + 1)]
+    assert site.standin.stats.received == LINES
+
+
+async def test_a_lease_that_runs_out_while_its_answer_waits_for_space_is_not_given_away(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = replace(site, settings=site.settings.model_copy(update={"lease_seconds": 60}))
+    number = await site.submit(questions(LINES, "x" * 500))
+    assert await site.intake.validate_once()
+    await allow_pages(site, await pages_now(site) + 20)
+
+    async with site.running():
+        await until(lambda: TROUBLE in caplog.text)
+        sent = site.standin.stats.received
+        site.clock.turn(61)
+        await asyncio.sleep(2.5)  # two rounds of the janitor
+        assert site.standin.stats.received <= sent + site.settings.max_in_flight
+        await allow_pages(site, 1_000_000)
+        async with asyncio.timeout(60):
+            while not (await site.status(number)).is_final:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    assert await site.counts(number) == (LINES, LINES, 0)
     assert site.standin.stats.received == LINES
 
 
