@@ -14,6 +14,7 @@ MIB = 1024 * 1024
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+")]
 Level = Literal["debug", "info", "warning", "error"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+Task = Literal["generate", "embed"]
 AtLeastOne = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 GraceSeconds = Annotated[float, Field(ge=0)]
@@ -30,7 +31,8 @@ class Settings(BaseSettings):
     log_level: Level = "info"
 
     model: str = str(DEMO_MODEL)
-    """For the workers that this process starts, as are the next three; None: as they choose."""
+    """For the workers that this process starts, as are the next four; None: as they choose."""
+    task: Task = "generate"
     max_length: Annotated[int, Field(ge=2)] | None = None
     """Tokens of a prompt and its answer together."""
     max_sequences: AtLeastOne | None = None
