@@ -25,7 +25,7 @@ _WRONGLY_CALLED = 2
 Model = Annotated[
     str | None, typer.Option(help="Hub name or folder of a model. [default: the bundled one]")
 ]
-_TASKS = "generate (a causal LM) or embed."
+_TASKS = "generate (for a causal LM) or embed."
 TaskName = Annotated[str | None, typer.Option(help=f"{_TASKS} [default: generate]")]
 Upstream = Annotated[
     list[str] | None,
@@ -123,7 +123,7 @@ def worker(
     if log_level not in get_args(Level):
         raise _refusal(f"The log level {log_level} is none of {_LEVELS}")
     if task not in get_args(Task):
-        raise _refusal(f"The task {task} is neither {_TASKS}")
+        raise _refusal(f"The task {task} is none of {_TASKS}")
     from batch_api.commands.worker import serve_worker
 
     code = serve_worker(

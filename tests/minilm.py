@@ -12,6 +12,7 @@ def _folder() -> Path:
 
 
 MINILM = _folder()
+NAME = "all-MiniLM-L6-v2"
 DIMENSIONS = 384
 MAX_TOKENS = 256
 
@@ -24,3 +25,12 @@ SENTENCES = [
     " ".join(["The quick brown fox jumps over the lazy dog."] * 20),
     "Central bankers made borrowing more expensive.",
 ]
+
+
+def linked(folder: Path) -> Path:
+    """The model in a folder of its own name, by which it is then served."""
+    model = folder / NAME
+    model.mkdir()
+    for file in MINILM.iterdir():
+        (model / file.name).symlink_to(file)
+    return model

@@ -1,5 +1,6 @@
 """What `batch-api serve` prints works as it is pasted."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import urllib.error
 from pathlib import Path
 
 from batch_api.settings import DEMO_MODEL
+from tests.minilm import linked
 from tests.server import Server, StandinProcess
 from tests.standin import answer_to
 
@@ -21,6 +23,14 @@ def test_the_printed_lines_work_for_a_model_in_a_folder(tmp_path: Path) -> None:
 
     with Server(tmp_path, settings={"model": model}) as server:
         assert _paste(server).strip()
+
+
+def test_the_printed_lines_work_for_an_embedding_model(tmp_path: Path) -> None:
+    with Server(tmp_path, settings={"model": linked(tmp_path), "task": "embed"}) as server:
+        vector = json.loads(_paste(server))
+
+    assert len(vector) == 4
+    assert all(isinstance(number, float) for number in vector)
 
 
 def test_the_printed_lines_work_for_an_upstream(tmp_path: Path) -> None:
