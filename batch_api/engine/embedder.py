@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LONGEST_DEFAULT = 8192  # tokens of a text, where no length is asked for; OpenAI's own limit
 _UNTOLD = 1_000_000  # tokenizers that know no length tell a huge one
-_TOKENS = {"cpu": 2048}  # of a pass: more gains nothing there, and an interactive text waits longer
+_TOKENS = {"cpu": 1024}  # of a pass: more is slower there, and an interactive text waits longer
 _TOKENS_ELSEWHERE = 16384
 
 
