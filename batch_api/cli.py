@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from pydantic import ValidationError
@@ -13,7 +13,7 @@ from pydantic_settings import SettingsError
 
 from batch_api import __version__, logs
 from batch_api.errors import Unusable
-from batch_api.settings import DEMO_MODEL_NAME, MIN_LENGTH, Level, Settings, place_of_model
+from batch_api.settings import DEMO_MODEL_NAME, MIN_LENGTH, Level, Settings, Task, place_of_model
 
 app = typer.Typer(
     help="A self-hosted server that speaks OpenAI's Files and Batches API.",
@@ -25,9 +25,10 @@ _WRONGLY_CALLED = 2
 _SERVICE_LINK = re.compile(r"BATCH_API_(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP)(_.+)?)")
 
 Model = Annotated[
-    str | None,
-    typer.Option(help="Hub name or folder of a causal LM. [default: the bundled demo]"),
+    str | None, typer.Option(help="Hub name or folder of a model. [default: the bundled demo]")
 ]
+_TASKS = "generate (for a causal LM) or embed."
+TaskName = Annotated[str | None, typer.Option(help=f"{_TASKS} [default: generate]")]
 Upstream = Annotated[
     list[str] | None,
     typer.Option(help="Base URL that speaks OpenAI, instead of own workers; may be repeated."),
@@ -60,6 +61,7 @@ def main(
 @app.command()
 def serve(
     model: Model = None,
+    task: TaskName = None,
     host: Annotated[str | None, typer.Option(help="[default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="[default: 5000]")] = None,
     data_dir: Annotated[
@@ -76,6 +78,7 @@ def serve(
 
     settings = _settings(
         model=model,
+        task=task,
         host=host,
         port=port,
         data_dir=data_dir,
@@ -93,6 +96,7 @@ def run(
     input: Annotated[Path, typer.Argument(help="JSONL, one request a line.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="For the answers, as JSONL.")],
     model: Model = None,
+    task: TaskName = None,
     upstream: Upstream = None,
     max_length: MaxLength = None,
     max_sequences: MaxSequences = None,
@@ -104,6 +108,7 @@ def run(
 
     settings = _settings(
         model=model,
+        task=task,
         upstream=upstream,
         max_length=max_length,
         max_sequences=max_sequences,
@@ -117,6 +122,7 @@ def run(
 @app.command()
 def worker(
     model: Model = None,
+    task: Annotated[str, typer.Option(help=_TASKS)] = "generate",
     served_model_name: Annotated[
         str | None, typer.Option(help="What requests call it. [default: the model's name]")
     ] = None,
@@ -135,10 +141,13 @@ def worker(
     """Serve one model on one device."""
     if log_level not in get_args(Level):
         raise _refusal(f"The log level {log_level} is none of {_LEVELS}")
+    if task not in get_args(Task):
+        raise _refusal(f"The task {task} is none of {_TASKS}")
     from batch_api.commands.worker import serve_worker
 
     code = serve_worker(
         model=place_of_model(model or DEMO_MODEL_NAME),
+        task=cast("Task", task),
         served_model_name=served_model_name,
         host=host,
         port=port,

@@ -25,6 +25,7 @@ Model = Annotated[str, AfterValidator(place_of_model)]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+")]
 Level = Literal["debug", "info", "warning", "error"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+Task = Literal["generate", "embed"]
 AtLeastOne = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 GraceSeconds = Annotated[float, Field(ge=0)]
@@ -41,7 +42,8 @@ class Settings(BaseSettings):
     log_level: Level = "info"
 
     model: Model = str(DEMO_MODEL)
-    """For the workers that this process starts, as are the next three; None: as they choose."""
+    """For the workers that this process starts, as are the next four; None: as they choose."""
+    task: Task = "generate"
     max_length: Annotated[int, Field(ge=MIN_LENGTH)] | None = None
     """Tokens of a prompt and its answer together."""
     max_sequences: AtLeastOne | None = None

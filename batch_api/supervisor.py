@@ -38,6 +38,7 @@ class WorkerProcess:
     """How to start one worker. `gpu` is None for the CPU."""
 
     model: str
+    task: str
     served_model_name: str
     port: int
     gpu: str | None
@@ -100,7 +101,16 @@ class WorkerProcess:
         }
         options = [(name, str(value)) for name, value in chosen.items() if value is not None]
         return [
-            *(sys.executable, "-m", "batch_api", "worker", "--model", self.model),
+            *(
+                sys.executable,
+                "-m",
+                "batch_api",
+                "worker",
+                "--model",
+                self.model,
+                "--task",
+                self.task,
+            ),
             *chain.from_iterable(options),
             *("--host", "127.0.0.1", "--port", str(self.port)),
             *("--log-level", self.log_level, "--exit-with-parent"),

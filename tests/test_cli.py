@@ -35,6 +35,13 @@ def test_an_unknown_log_level_is_refused_in_one_sentence(tmp_path: Path) -> None
         assert refused.count("\n") == 1
 
 
+def test_an_unknown_task_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    assert "task" in _serve(tmp_path, "--task", "sing")
+
+    refused = _refusal("worker", "--task", "sing")
+    assert refused == "batch-api: The task sing is none of generate (for a causal LM) or embed.\n"
+
+
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -59,7 +59,7 @@ def test_a_worker_that_ran_once_is_started_again_whatever_it_ends_with(tmp_path:
 
 
 def test_the_options_of_a_worker_reach_it(tmp_path: Path) -> None:
-    settings = {"max_length": 128, "max_sequences": 3, "dtype": "float32"}
+    settings = {"max_length": 128, "max_sequences": 3, "dtype": "float32", "task": "embed"}
 
     with Server(tmp_path, settings=settings) as server:
         _wait_until(lambda: len(psutil.Process(server.pid).children()) == 1)
@@ -69,6 +69,7 @@ def test_the_options_of_a_worker_reach_it(tmp_path: Path) -> None:
     assert given["--max-length"] == "128"
     assert given["--max-sequences"] == "3"
     assert given["--dtype"] == "float32"
+    assert given["--task"] == "embed"
 
 
 def test_a_held_port_is_for_the_child_alone_and_refuses_while_it_is_down() -> None:

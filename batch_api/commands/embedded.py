@@ -69,6 +69,7 @@ def _worker(settings: Settings, gpu: str | None, port: int) -> WorkerProcess:
     """For that GPU, or for the CPU."""
     return WorkerProcess(
         model=settings.model,
+        task=settings.task,
         served_model_name=served_name(settings.model),
         port=port,
         gpu=gpu,

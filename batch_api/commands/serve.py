@@ -9,7 +9,13 @@ from batch_api import __version__
 from batch_api.api.app import create_app
 from batch_api.commands.embedded import embedded
 from batch_api.commands.listening import bind, listen, stop_on_signals
-from batch_api.settings import DEMO_MODEL, Settings, served_name
+from batch_api.settings import DEMO_MODEL, Settings, Task, served_name
+
+# Lines to paste.
+_TRY: dict[Task, str] = {
+    "generate": 'client.chat.completions.create(model=model, messages=[{"role": "user", "content": "What is 2+2?"}]).choices[0].message.content',  # noqa: E501
+    "embed": 'client.embeddings.create(model=model, input="What is 2+2?").data[0].embedding[:4]',
+}
 
 
 async def serve(settings: Settings) -> None:
@@ -46,8 +52,8 @@ def _banner(settings: Settings, listener: socket.socket) -> str:
     from openai import OpenAI
     client = OpenAI(base_url="{url}", api_key="none")
     model = {_model(settings)}
-    print(client.chat.completions.create(model=model, messages=[{{"role": "user", "content": "What is 2+2?"}}]).choices[0].message.content)
-"""  # noqa: E501 lines to paste
+    print({_TRY[settings.task]})
+"""
 
 
 def _what(settings: Settings) -> str:

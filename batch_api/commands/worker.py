@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvloop
 
@@ -16,13 +16,10 @@ from batch_api import logs
 from batch_api.commands.listening import bind, listen, stop_on_signals
 from batch_api.engine.errors import ModelNotLoadable
 from batch_api.errors import Unusable
-from batch_api.settings import served_name
+from batch_api.settings import Task, served_name
 from batch_api.worker.app import create_app
-from batch_api.worker.engine_thread import EngineThread
+from batch_api.worker.engine_thread import AnyEngine, EngineThread
 from batch_api.worker.parent import exit_with_parent as end_with_parent
-
-if TYPE_CHECKING:
-    from batch_api.engine.engine import Engine
 
 GRACE_SECONDS = 30.0
 _SENDING_SECONDS = 3  # for answers that are ready when the server stops
@@ -35,6 +32,7 @@ log = logging.getLogger(__name__)
 def serve_worker(
     *,
     model: str,
+    task: Task,
     served_model_name: str | None,
     host: str,
     port: int,
@@ -55,28 +53,37 @@ def serve_worker(
         with bind(host, port) as listener:
             load = _loader(
                 model,
+                task,
                 device=device,
                 dtype=dtype,
                 max_sequences=max_sequences,
                 max_length=max_length,
             )
             name = served_model_name or served_name(model)
-            return run_worker(load, model=name, listener=listener, max_waiting=max_waiting)
+            return run_worker(
+                load, model=name, task=task, listener=listener, max_waiting=max_waiting
+            )
     except Unusable as error:
         return _refuse(error)
 
 
 def run_worker(
-    load: Callable[[], "Engine"],
+    load: Callable[[], AnyEngine],
     *,
     model: str,
+    task: Task = "generate",
     listener: socket.socket,
     max_waiting: int,
     grace_seconds: float = GRACE_SECONDS,
 ) -> int:
     """`load` is called in the engine's thread; `model` is the name that requests use."""
     serving = _serve(
-        load, model=model, listener=listener, max_waiting=max_waiting, grace_seconds=grace_seconds
+        load,
+        model=model,
+        task=task,
+        listener=listener,
+        max_waiting=max_waiting,
+        grace_seconds=grace_seconds,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         thread, has_ended = runner.run(serving)
@@ -87,17 +94,18 @@ def run_worker(
 
 
 async def _serve(
-    load: Callable[[], "Engine"],
+    load: Callable[[], AnyEngine],
     *,
     model: str,
+    task: Task,
     listener: socket.socket,
     max_waiting: int,
     grace_seconds: float,
-) -> tuple[EngineThread, bool]:
+) -> tuple[EngineThread[AnyEngine], bool]:
     """The thread, and whether it has ended."""
     stop, over = stop_on_signals(), asyncio.Event()
     thread = EngineThread(load, max_waiting=max_waiting)
-    app = create_app(thread, model=model)
+    app = create_app(thread, model=model, task=task)
     thread.start()
     async with asyncio.TaskGroup() as group:
         group.create_task(listen(app, listener, over, grace_seconds=_SENDING_SECONDS))
@@ -129,21 +137,27 @@ def _looks_like_a_path(model: str) -> bool:
     return model.startswith(("/", ".", "~")) or model.count("/") > 1
 
 
-def _loader(model: str, **options: Any) -> Callable[[], "Engine"]:
+def _loader(model: str, task: Task, **options: Any) -> Callable[[], AnyEngine]:
     given = {name: value for name, value in options.items() if value is not None}
 
-    def load() -> "Engine":
+    def load() -> AnyEngine:
         # Torch's threads spin while they wait for each other: with one other busy process on the
         # CPU a step took 43 to 111 ms instead of 5 to 8. Read when torch is imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        from batch_api.engine.engine import Engine  # torch takes seconds to import
+        folder = str(Path(model).expanduser())
+        # Imported here: torch takes seconds.
+        if task == "embed":
+            from batch_api.engine.embedder import Embedder
 
-        return Engine.load(str(Path(model).expanduser()), **given)
+            return Embedder.load(folder, **given)
+        from batch_api.engine.engine import Engine
+
+        return Engine.load(folder, **given)
 
     return load
 
 
-def _exit_code(thread: EngineThread) -> int:
+def _exit_code(thread: EngineThread[AnyEngine]) -> int:
     if isinstance(thread.failure, ModelNotLoadable):
         return _refuse(thread.failure)
     if thread.failure is not None:

@@ -30,6 +30,14 @@ class Delta:
     tokens: int
     finish_reason: FinishReason | None
 
+    @property
+    def is_last(self) -> bool:
+        return self.finish_reason is not None
+
+    @property
+    def is_news(self) -> bool:
+        return bool(self.text)
+
 
 class Engine:
     def __init__(

@@ -29,13 +29,14 @@ _FAILURES = (
     *(OSError, ValueError, RuntimeError, ImportError, LookupError, SafetensorError),
     *(AssertionError, MemoryError),  # torch without CUDA asserts; without memory it raises either
 )
+_UNUSED = "pooler."  # weights that encoders may have for tasks that are not ours
 _SHARE = {"cpu": 0.5, "cuda": 0.9}  # of the free memory, for the cache
 
 _log = logging.getLogger(__name__)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    with _refusing(f"no tokenizer of {name}"):
+    with refusing(f"no tokenizer of {name}"):
         tokenizer = AutoTokenizer.from_pretrained(name)
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
@@ -50,7 +51,9 @@ def load_model(
     max_length: int | None,
 ) -> Model:
     """Load, take the cache's memory, and see that the model computes what it should."""
-    network = _load_network(name, device, dtype)
+    network = load_network(
+        AutoModelForCausalLM, name, device=device, dtype=dtype, attn_implementation="eager"
+    )
     expected = reference(network)
     shapes = layer_shapes(network)
     if device.type == "cpu":
@@ -62,7 +65,7 @@ def load_model(
         max_sequences=max_sequences,
         max_length=max_length,
     )
-    with _refusing(f"no memory for {slots} sequences of {positions} positions"):
+    with refusing(f"no memory for {slots} sequences of {positions} positions"):
         cache = Cache(shapes, slots=slots, positions=positions, dtype=dtype, device=device)
     model = Model(network, cache)
     check(model, expected)
@@ -73,7 +76,7 @@ def load_model(
 def choose_device(name: str | None) -> torch.device:
     """As asked for, if it works; else a GPU where there is one."""
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    with _refusing(f"the device {name} can't be used"):
+    with refusing(f"the device {name} can't be used"):
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     return device
@@ -102,23 +105,25 @@ def _token_set(source: object) -> frozenset[int]:
     return frozenset(token if isinstance(token, list) else [token])
 
 
-def _load_network(name: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def load_network(
+    auto: Any, name: str, *, device: torch.device, dtype: torch.dtype, **options: Any
+) -> PreTrainedModel:
+    """`auto`: one of transformers' Auto classes. Raises ModelNotLoadable."""
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    with _refusing(f"{name} cannot be loaded"):
+    with refusing(f"{name} cannot be loaded"):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         if config.is_encoder_decoder:
-            raise ModelNotLoadable(f"{name} is an encoder-decoder, not a causal language model")
-        load: Any = AutoModelForCausalLM.from_pretrained
-        network, report = load(
+            raise ModelNotLoadable(f"{name} is an encoder-decoder, which the engine does not run")
+        network, report = auto.from_pretrained(
             name,
             dtype=dtype,
-            attn_implementation="eager",
             trust_remote_code=False,
             output_loading_info=True,
+            **options,
         )
-        if report["missing_keys"]:
-            lacking = len(report["missing_keys"])
-            raise ModelNotLoadable(f"{name} lacks {lacking} of the model's weights")
+        lacking = [key for key in report["missing_keys"] if not key.startswith(_UNUSED)]
+        if lacking:
+            raise ModelNotLoadable(f"{name} lacks {len(lacking)} of the model's weights")
         loaded: PreTrainedModel = network.to(device).eval()
     return loaded
 
@@ -137,7 +142,7 @@ def _log_loaded(name: str, model: Model) -> None:
 
 
 @contextmanager
-def _refusing(what: str) -> Iterator[None]:
+def refusing(what: str) -> Iterator[None]:
     """Whatever goes wrong with files, devices and memory, becomes one sentence."""
     try:
         yield

@@ -2,10 +2,11 @@
 
 transformers knows hundreds of architectures. Instead of a list of those that work, a model is
 tried: its own eager forward over a few tokens, then the same tokens through chunks, slots, cache
-and packed weights. State-space layers, attention sinks, position biases fail here.
+and packed weights. State-space layers, attention sinks, position biases fail here. A model that
+embeds is tried alone and beside a neighbour.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,11 +60,28 @@ def check(model: Model, expected: list[torch.Tensor]) -> None:
     tolerance = _TOLERANCE.get(expected[0].dtype, _TOLERANCE_HALF)
     with _refusing("a pass with our cache"):
         for row, wanted in _replay(model, expected):
-            off = float((row - wanted).abs().max()) / max(float(wanted.float().std()), 1e-6)
+            off = _off(row, wanted)
             if not off < tolerance:
                 raise ModelNotLoadable(
                     f"the engine's logits are off by {off:.2g} of their spread: the model attends"
                     " in a way that the engine does not have"
+                )
+
+
+def check_neighbours(
+    network: PreTrainedModel, embed: Callable[[list[list[int]]], torch.Tensor]
+) -> None:
+    """See that a text's vector is the same alone and beside a longer one, padded: raises
+    ModelNotLoadable. `embed`: token ids to [texts, size].
+    """
+    texts = [each.tolist() for each in _trial_tokens(network)]
+    with torch.inference_mode(), _refusing("a pass for vectors"):
+        for text, vector in zip(texts, embed(texts), strict=True):
+            off = _off(vector, embed([text])[0])
+            if not off < _TOLERANCE.get(network.dtype, _TOLERANCE_HALF):
+                raise ModelNotLoadable(
+                    f"a vector is off by {off:.2g} of its spread beside another text: the model"
+                    " looks at padding, so it can't embed several texts at once"
                 )
 
 
@@ -114,6 +132,11 @@ class _Recorder:
             raise ModelNotLoadable("the model attends more than once in a layer")
         self.shapes[layer] = LayerShape(key.shape[1], key.shape[2], value.shape[2])
         return query.new_zeros(*query.shape[:2], value.shape[2])
+
+
+def _off(row: torch.Tensor, wanted: torch.Tensor) -> float:
+    """The largest difference, in spreads of what is wanted."""
+    return float((row - wanted).abs().max()) / max(float(wanted.float().std()), 1e-6)
 
 
 def _trial_tokens(network: PreTrainedModel) -> list[torch.Tensor]:

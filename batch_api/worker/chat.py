@@ -8,14 +8,13 @@ from fastapi import APIRouter, Response
 from msgspec import UNSET
 
 from batch_api.engine.sequence import Priority, SamplingOptions, Sequence
-from batch_api.errors import BadRequest, NotFound
+from batch_api.errors import BadRequest
 from batch_api.schemas.chat import ChatRequest
 from batch_api.worker.completion import Completion
 from batch_api.worker.deps import (
     ChatBody,
+    EngineHere,
     RequestPriority,
-    Served,
-    ServedHere,
     WaitingClient,
 )
 from batch_api.worker.event_stream import EventStream
@@ -29,9 +28,9 @@ router = APIRouter()
 
 @router.post("/v1/chat/completions")
 async def create_chat_completion(
-    chat: ChatBody, priority: RequestPriority, served: ServedHere, client: WaitingClient
+    chat: ChatBody, priority: RequestPriority, served: EngineHere, client: WaitingClient
 ) -> Response:
-    _check_model(chat, served)
+    served.check_model(chat.model)
     with ExitStack() as held:
         engine = held.enter_context(served.engine.place())
         sequence = await client.wait_for(_sequence(chat, engine, priority))
@@ -41,12 +40,6 @@ async def create_chat_completion(
         if not chat.stream:
             return Response(completion.whole(deltas), media_type="application/json")
         return EventStream(completion.events(deltas, answer), held=held.pop_all())
-
-
-def _check_model(chat: ChatRequest, served: Served) -> None:
-    if chat.model != served.model:
-        message = f"The model '{chat.model[:100]}' does not exist here; there is: {served.model}."
-        raise NotFound(message, code="model_not_found")
 
 
 async def _sequence(chat: ChatRequest, engine: "Engine", priority: Priority) -> Sequence:

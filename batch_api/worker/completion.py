@@ -48,7 +48,7 @@ class Completion:
         )
         return _encode(answer)
 
-    async def events(self, first: list["Delta"], answer: Answer) -> AsyncIterator[bytes]:
+    async def events(self, first: list["Delta"], answer: "Answer[Delta]") -> AsyncIterator[bytes]:
         """`first` was already taken from the answer, so that its errors still had a status."""
         try:
             async for chunk in self._chunks(first, answer):
@@ -59,7 +59,7 @@ class Completion:
             yield _DONE
 
     async def _chunks(
-        self, deltas: list["Delta"], answer: Answer
+        self, deltas: list["Delta"], answer: "Answer[Delta]"
     ) -> AsyncIterator[ChatCompletionChunk]:
         yield self._chunk(ChunkDelta(role="assistant", content=""))
         tokens = 0

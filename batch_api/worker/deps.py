@@ -1,34 +1,50 @@
 """What routes need from the HTTP request, which no other file here looks into."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Header, Request
+from pydantic import BaseModel
 
 from batch_api.disconnect import while_connected
 from batch_api.engine.sequence import Priority
 from batch_api.envelope import parse, read_whole
-from batch_api.errors import BadRequest
+from batch_api.errors import BadRequest, NotFound
 from batch_api.schemas.chat import ChatRequest
+from batch_api.schemas.embeddings import EmbeddingsRequest
 from batch_api.schemas.priority import PRIORITY_HEADER
-from batch_api.worker.engine_thread import EngineThread
+from batch_api.settings import Task
+from batch_api.worker.engine_thread import AnyEngine, EngineThread
 from batch_api.worker.unsupported import refuse_unsupported
+
+if TYPE_CHECKING:
+    from batch_api.engine.embedder import Embedder
+    from batch_api.engine.engine import Engine
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 _LONG_BYTES = 64 * 1024  # a body over it could hold up the event loop while it is parsed
 
 _Result = TypeVar("_Result")
+_Body = TypeVar("_Body", bound=BaseModel)
+_Engine = TypeVar("_Engine", bound=AnyEngine)
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class Served(Generic[_Engine]):
     """What this process serves."""
 
     model: str
+    task: Task
     created: int
-    engine: EngineThread
+    engine: EngineThread[_Engine]
+
+    def check_model(self, name: str) -> None:
+        """Raises NotFound if it is another one."""
+        if name != self.model:
+            message = f"The model '{name[:100]}' does not exist here; there is: {self.model}."
+            raise NotFound(message, code="model_not_found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +56,29 @@ class Client:
         return await while_connected(self.request.receive, work)
 
 
-def _served(request: Request) -> Served:
+def _served(request: Request) -> Served[Any]:
     served = request.app.state.served
     assert isinstance(served, Served)
     return served
 
 
-async def _chat(request: Request) -> ChatRequest:
-    body = await read_whole(request.stream(), MAX_BODY_BYTES)
-    if len(body) > _LONG_BYTES:
-        return await asyncio.to_thread(_parse_supported, body)
-    return _parse_supported(body)
+def _body(model: type[_Body]) -> Callable[[Request], Coroutine[Any, Any, _Body]]:
+    """A dependency that reads this from the request's body."""
+
+    async def read(request: Request) -> _Body:
+        body = await read_whole(request.stream(), MAX_BODY_BYTES)
+        if len(body) > _LONG_BYTES:
+            return await asyncio.to_thread(_parse_supported, model, body)
+        return _parse_supported(model, body)
+
+    return read
 
 
-def _parse_supported(body: bytes) -> ChatRequest:
-    chat = parse(ChatRequest, body)
-    refuse_unsupported(chat)
-    return chat
+def _parse_supported(model: type[_Body], raw: bytes) -> _Body:
+    body = parse(model, raw)
+    if isinstance(body, ChatRequest):
+        refuse_unsupported(body)
+    return body
 
 
 def _priority(name: Annotated[str, Header(alias=PRIORITY_HEADER)] = "interactive") -> Priority:
@@ -66,7 +88,10 @@ def _priority(name: Annotated[str, Header(alias=PRIORITY_HEADER)] = "interactive
     return names[name]
 
 
-ServedHere = Annotated[Served, Depends(_served)]
-ChatBody = Annotated[ChatRequest, Depends(_chat)]
+ServedHere = Annotated[Served[Any], Depends(_served)]
+EngineHere = Annotated[Served["Engine"], Depends(_served)]
+EmbedderHere = Annotated[Served["Embedder"], Depends(_served)]
+ChatBody = Annotated[ChatRequest, Depends(_body(ChatRequest))]
+EmbeddingsBody = Annotated[EmbeddingsRequest, Depends(_body(EmbeddingsRequest))]
 RequestPriority = Annotated[Priority, Depends(_priority)]
 WaitingClient = Annotated[Client, Depends(Client)]

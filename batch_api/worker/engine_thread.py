@@ -4,24 +4,49 @@ Nothing here needs torch, so that the server listens before torch is imported.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from batch_api.engine.sequence import Sequence
 from batch_api.errors import APIError, BadRequest, Unavailable
-from batch_api.worker.answer import Answer
-
-if TYPE_CHECKING:
-    from batch_api.engine.engine import Delta, Engine
-
-_Command = Callable[["Engine"], None]
+from batch_api.worker.answer import Answer, AnyDelta
 
 _LOADING_SECONDS = 5  # a client comes back after so long
 _STOPPING = "This worker is stopping."
+
+
+class AnyEngine(Protocol):
+    """What the thread drives: the engine, or the embedder."""
+
+    max_sequences: int
+    max_length: int
+    device: str
+    dtype: str
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+    @property
+    def running(self) -> int:
+        """Sequences, also while a step runs."""
+        ...
+
+    @property
+    def has_work(self) -> bool: ...
+
+    def add(self, sequence: Any) -> None:
+        """Raises ValueError for one that it can't run."""
+        ...
+
+    def cancel(self, sequence: Any) -> None: ...
+
+    def step(self) -> Collection[AnyDelta]: ...
+
+
+_Engine = TypeVar("_Engine", bound=AnyEngine)
 
 
 class Status(StrEnum):
@@ -41,21 +66,21 @@ class EngineFailed(APIError):
         super().__init__("The engine failed while processing your request.")
 
 
-class EngineThread:
+class EngineThread(Generic[_Engine]):
     """All but `_run` and what it calls belongs to the event loop that made this."""
 
-    def __init__(self, load: Callable[[], "Engine"], *, max_waiting: int) -> None:
+    def __init__(self, load: Callable[[], _Engine], *, max_waiting: int) -> None:
         """`max_waiting`: sequences beyond those that run at once."""
         self.status = Status.LOADING
-        self.engine: Engine | None = None
+        self.engine: _Engine | None = None
         self.failure: Exception | None = None
         self.failed = asyncio.Event()
         self.max_waiting = max_waiting
         self._load = load
         self._loop = asyncio.get_running_loop()
         self._thread = Thread(target=self._run, name="engine", daemon=True)
-        self._commands: SimpleQueue[_Command | None] = SimpleQueue()
-        self._answers: dict[Sequence, Answer] = {}
+        self._commands: SimpleQueue[Callable[[_Engine], None] | None] = SimpleQueue()
+        self._answers: dict[Hashable, Answer[Any]] = {}
         self._places_taken = 0
         self._vacated = asyncio.Event()
 
@@ -71,7 +96,7 @@ class EngineThread:
         return max(0, len(self._answers) - self.running)
 
     @contextmanager
-    def place(self) -> Iterator["Engine"]:
+    def place(self) -> Iterator[_Engine]:
         """A place for one sequence, from before its prompt is made until its answer is sent.
 
         Raises Unavailable where there is none.
@@ -88,11 +113,11 @@ class EngineThread:
                 self._vacated.set()
 
     @contextmanager
-    def answer(self, sequence: Sequence, *, whole: bool) -> Iterator[Answer]:
+    def answer(self, sequence: Hashable, *, whole: bool) -> Iterator[Answer[Any]]:
         """Run the sequence; leaving the context before its end cancels it."""
         if self.failure is not None:
             raise EngineFailed
-        answer = self._answers[sequence] = Answer(whole=whole)
+        answer = self._answers[sequence] = Answer[Any](whole=whole)
         self._commands.put(lambda engine: self._add(engine, sequence))
         try:
             yield answer
@@ -124,7 +149,7 @@ class EngineThread:
             answer.fail(error())
         self._answers.clear()
 
-    def _open_engine(self) -> "Engine":
+    def _open_engine(self) -> _Engine:
         if self.status in (Status.STOPPING, Status.FAILED):
             raise Unavailable(_STOPPING)
         if self.engine is None:
@@ -133,12 +158,12 @@ class EngineThread:
 
     # On the event loop, called by the thread.
 
-    def _on_loaded(self, engine: "Engine") -> None:
+    def _on_loaded(self, engine: _Engine) -> None:
         self.engine = engine
         if self.status is Status.LOADING:
             self.status = Status.READY
 
-    def _on_deltas(self, deltas: list["Delta"]) -> None:
+    def _on_deltas(self, deltas: Collection[AnyDelta]) -> None:
         for delta in deltas:
             if (answer := self._answers.get(delta.sequence)) is None:
                 continue  # cancelled while the step ran
@@ -146,7 +171,7 @@ class EngineThread:
             if answer.is_finished:
                 del self._answers[delta.sequence]
 
-    def _on_refused(self, sequence: Sequence, reason: str) -> None:
+    def _on_refused(self, sequence: Hashable, reason: str) -> None:
         if answer := self._answers.pop(sequence, None):
             answer.fail(BadRequest(reason, param="messages", code="context_length_exceeded"))
 
@@ -167,7 +192,7 @@ class EngineThread:
         except Exception as error:  # noqa: BLE001 - nobody may wait for a dead engine
             self._call(self._on_failure, error)
 
-    def _obey(self, engine: "Engine") -> bool:
+    def _obey(self, engine: _Engine) -> bool:
         """Do what was commanded, waiting for something to do; False if that is to stop."""
         while not engine.has_work or not self._commands.empty():
             command = self._commands.get()
@@ -176,12 +201,12 @@ class EngineThread:
             command(engine)
         return True
 
-    def _step(self, engine: "Engine") -> None:
+    def _step(self, engine: _Engine) -> None:
         """All of a step's deltas wake the event loop once."""
         if deltas := engine.step():
             self._call(self._on_deltas, deltas)
 
-    def _add(self, engine: "Engine", sequence: Sequence) -> None:
+    def _add(self, engine: _Engine, sequence: Hashable) -> None:
         try:
             engine.add(sequence)
         except ValueError as error:  # too long after all: a matter of this sequence alone

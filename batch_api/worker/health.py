@@ -18,6 +18,7 @@ async def health(served: ServedHere) -> dict[str, Any]:
         "status": thread.status,
         "ready": thread.status is Status.READY,
         "model": served.model,
+        "task": served.task,
         "running": thread.running,
         "waiting": thread.waiting,
         "max_waiting": thread.max_waiting,

@@ -23,12 +23,13 @@ async def retrieve_model(model: str, served: ServedHere) -> dict[str, Any]:
     return _model(served)
 
 
-def _model(served: Served) -> dict[str, Any]:
+def _model(served: Served[Any]) -> dict[str, Any]:
     engine = served.engine.engine
     model: dict[str, Any] = {
         "id": served.model,
         "object": "model",
         "created": served.created,
         "owned_by": "local",
+        "task": served.task,
     }
     return model | ({"max_model_len": engine.max_length} if engine else {})

@@ -40,6 +40,14 @@ class FakeDelta:
     tokens: int
     finish_reason: FinishReason | None
 
+    @property
+    def is_last(self) -> bool:
+        return self.finish_reason is not None
+
+    @property
+    def is_news(self) -> bool:
+        return bool(self.text)
+
 
 @dataclass(slots=True)
 class FakeEngine:

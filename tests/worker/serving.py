@@ -11,6 +11,7 @@ import aiohttp
 from openai import AsyncOpenAI
 
 from batch_api.commands.listening import bind, listen
+from batch_api.settings import Task
 from batch_api.worker.app import create_app
 from batch_api.worker.engine_thread import EngineThread
 from tests.worker.fake_engine import FakeEngine
@@ -29,7 +30,7 @@ _POLL_SECONDS = 0.005
 class Worker:
     url: str
     engine: FakeEngine
-    thread: EngineThread
+    thread: EngineThread["Engine"]
     session: aiohttp.ClientSession
     client: AsyncOpenAI
 
@@ -55,20 +56,29 @@ async def serving(
 ) -> AsyncIterator[Worker]:
     """With `load`, it is for the test to wait until the model is loaded."""
     thread = EngineThread(load or engine.as_engine, max_waiting=max_waiting)
+    async with listening(thread, ready=load is None) as (url, session, client):
+        yield Worker(url, engine, thread, session, client)
+
+
+@asynccontextmanager
+async def listening(
+    thread: EngineThread[Any], *, task: Task = "generate", ready: bool = True
+) -> AsyncIterator[tuple[str, aiohttp.ClientSession, AsyncOpenAI]]:
+    """The app around a thread that is not started yet: its URL, and two clients."""
     over = asyncio.Event()
     listener = bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread.start()
     async with asyncio.TaskGroup() as group:
-        app = create_app(thread, model=MODEL)
+        app = create_app(thread, model=MODEL, task=task)
         group.create_task(listen(app, listener, over, grace_seconds=1))
         async with (
             aiohttp.ClientSession(url) as session,
             AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
         ):
             try:
-                await _until_up(session, ready=load is None)
-                yield Worker(url, engine, thread, session, client)
+                await _until_up(session, ready=ready)
+                yield url, session, client
             finally:
                 over.set()
     assert await thread.stop(5)

@@ -159,6 +159,7 @@ async def test_health_tells_the_device_the_memory_and_what_runs_and_waits(worker
         "status": "ready",
         "ready": True,
         "model": MODEL,
+        "task": "generate",
         "running": 2,
         "waiting": 1,
         "max_waiting": 512,

@@ -151,6 +151,22 @@ def test_a_model_that_fails_to_load_is_a_sentence_and_exit_2(tmp_path: Path) -> 
     assert "Traceback" not in ended.said
 
 
+def test_an_embedding_model_with_an_unknown_module_is_a_sentence_and_exit_2(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    modules = [{"path": "", "type": "sentence_transformers.models.StaticEmbedding"}]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+
+    model = ("--model", str(tmp_path), "--task", "embed")
+    ended = run("batch_api", "worker", *model, "--port", "0")
+
+    assert ended.code == 2
+    *_, sentence = ended.said.splitlines()
+    assert sentence.startswith(f"batch-api: {tmp_path} makes its vectors with the modules Static")
+    assert "Traceback" not in ended.said
+
+
 def test_a_device_that_is_not_there_is_a_sentence_and_exit_2() -> None:
     ended = run(
         *("batch_api", "worker", "--model", str(DEMO_MODEL), "--port", "0"),
