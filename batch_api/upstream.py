@@ -138,6 +138,21 @@ class Upstreams:
         by_id = {model["id"]: model for models in lists for model in models}
         return Models(list(by_id.values()), are_all=not failures)
 
+    async def statuses(self, path: str) -> list[int | None]:
+        """What each upstream answers to a POST of an empty object; None if it doesn't answer."""
+        return await asyncio.gather(
+            *(self._status_of(upstream, path) for upstream in self._upstreams)
+        )
+
+    async def _status_of(self, upstream: Upstream, path: str) -> int | None:
+        try:
+            response = await self._reach(upstream, _Call("POST", path, b"{}", {}, _SOON))
+        except UpstreamUnusable:
+            return None
+        response.close()
+        upstream.in_flight -= 1
+        return response.status
+
     async def _models_of(self, upstream: Upstream) -> list[dict[str, Any]]:
         response = await self._reach(upstream, _Call("GET", "/v1/models", b"", {}, _SOON))
         try:

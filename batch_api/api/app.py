@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from fastapi import FastAPI, Request, Response
 
-from batch_api.api import batches, files, health, inference, models
+from batch_api.api import batches, files, health, inference, models, uploads
 from batch_api.api.deps import AllParts
+from batch_api.api.rare_routes import RareRoutes
 from batch_api.clock import Clock
 from batch_api.envelope import install, render
 from batch_api.errors import OutOfSpace, Unavailable
@@ -31,6 +32,7 @@ def create_app(
         database=database,
         blobs=blobs,
         upstreams=upstreams,
+        rare_routes=RareRoutes(upstreams, clock),
         settings=settings,
         clock=clock,
         ring=ring,
@@ -38,7 +40,7 @@ def create_app(
     install(app)
     app.add_exception_handler(OSError, _on_trouble)
     app.add_exception_handler(StoreError, _on_trouble)
-    for routes in (files, batches, models, inference, health):
+    for routes in (files, uploads, batches, models, inference, health):
         app.include_router(routes.router)
     return app
 

@@ -1,15 +1,19 @@
 """`/v1/files`."""
 
 import asyncio
+from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
 from fastapi import APIRouter, Query, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from batch_api.api.deps import AllParts, IncomingBody, Parts, RangeHeader
+from batch_api.api.deps import AllParts, IncomingBody, Parts, RangeHeader, TheCreation
 from batch_api.api.downloading import Download, span_of, whole
+from batch_api.api.idempotency import Creation
 from batch_api.api.missing import no_such_cursor, no_such_file
-from batch_api.api.uploading import Upload, receive
+from batch_api.api.uploading import Described, receive
+from batch_api.errors import APIError
 from batch_api.schemas.files import DeletedFile, File
 from batch_api.schemas.ids import file_id
 from batch_api.schemas.lists import Listing
@@ -21,21 +25,22 @@ from batch_api.store.trouble import StoreError
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
-_BATCH_EXPIRY_SECONDS = 30 * 24 * 3600
-
 
 @router.post("")
-async def create(incoming: IncomingBody, parts: Parts) -> File:
+async def create(incoming: IncomingBody, parts: Parts, creation: TheCreation) -> File:
     """The bytes are on the disk before the row speaks of them, and the row before the answer."""
     id = file_id()
     async with parts.blobs.writing(id) as writer:
-        upload = await receive(incoming, writer, parts.settings)
+        described = await receive(incoming, writer, parts.settings)
         written = await parts.blobs.publish(id, writer)
     try:
-        return _file(await _add(parts, id, upload, written))
-    except StoreError:
+        row = await _add(parts, id, described, written, creation)
+    except (StoreError, APIError):
         await parts.blobs.delete(id)
         raise
+    if row.id != id:
+        await parts.blobs.delete(id)
+    return as_file(row)
 
 
 @router.get("")
@@ -54,12 +59,12 @@ async def listing(
             )
     except UnknownCursor as error:
         raise no_such_cursor(after) from error
-    return Listing[File].of([_file(row) for row in page.rows], has_more=page.has_more)
+    return Listing[File].of([as_file(row) for row in page.rows], has_more=page.has_more)
 
 
 @router.get("/{id}")
 async def one(id: str, parts: Parts) -> File:
-    return _file(await _find(parts, id))
+    return as_file(await _find(parts, id))
 
 
 @router.get("/{id}/content", response_class=Response)
@@ -92,14 +97,6 @@ async def delete(id: str, parts: Parts) -> DeletedFile:
     return DeletedFile(id=id)
 
 
-async def _find(parts: AllParts, id: str) -> FileRow:
-    async with parts.database.read() as session:
-        row = await files.get(session, id, now=parts.clock.now())
-    if row is None:
-        raise no_such_file(id)
-    return row
-
-
 def _open(path: Path) -> BinaryIO | None:
     """Opened before the answer starts: a delete can't cut it short then. None: deleted."""
     try:
@@ -108,25 +105,42 @@ def _open(path: Path) -> BinaryIO | None:
         return None
 
 
-async def _add(parts: AllParts, id: str, upload: Upload, written: Written) -> FileRow:
-    created_at = int(parts.clock.now())
-    lifetime = upload.expires_after_seconds
-    if lifetime is None and upload.purpose == "batch":
-        lifetime = _BATCH_EXPIRY_SECONDS
+async def _add(
+    parts: AllParts, id: str, described: Described, written: Written, creation: Creation
+) -> FileRow:
+    """Or the file that the same call created before."""
+    now = parts.clock.now()
+    lifetime = described.lifetime_seconds
     async with parts.database.write.begin() as session:
+        asked = [*astuple(described), written.sha256]
+        claimed = await creation.claim(session, id, asked=asked, now=now)
+        if claimed != id:
+            return await _get(session, claimed, now)
         return files.add(
             session,
             id=id,
-            filename=upload.filename,
-            purpose=upload.purpose,
+            filename=described.filename,
+            purpose=described.purpose,
             bytes=written.bytes,
             sha256=written.sha256,
-            created_at=created_at,
-            expires_at=None if lifetime is None else created_at + lifetime,
+            created_at=int(now),
+            expires_at=None if lifetime is None else int(now) + lifetime,
         )
 
 
-def _file(row: FileRow) -> File:
+async def _find(parts: AllParts, id: str) -> FileRow:
+    async with parts.database.read() as session:
+        return await _get(session, id, parts.clock.now())
+
+
+async def _get(session: AsyncSession, id: str, now: float) -> FileRow:
+    row = await files.get(session, id, now=now)
+    if row is None:
+        raise no_such_file(id)
+    return row
+
+
+def as_file(row: FileRow) -> File:
     return File(
         id=row.id,
         bytes=row.bytes,

@@ -10,17 +10,18 @@ from batch_api.api.deps import Call, Parts, TheCall
 from batch_api.disconnect import while_connected
 from batch_api.errors import APIError, Unavailable
 from batch_api.schemas.priority import PRIORITY_HEADER
-from batch_api.upstream import UpstreamBroke, Upstreams, UpstreamUnreachable
+from batch_api.upstream import (
+    UpstreamBroke,
+    Upstreams,
+    UpstreamUnreachable,
+    retry_after_seconds,
+)
 
 router = APIRouter(tags=["inference"])
 
-_KEPT_HEADERS = (
-    "content-type",
-    "cache-control",
-    "retry-after",
-    "retry-after-ms",
-    "x-should-retry",
-)
+_KEPT_HEADERS = ("content-type", "cache-control", "retry-after-ms", "x-should-retry")
+_OVERLOADED = (429, 503)
+_RETRY_AFTER_SECONDS = 1
 
 
 class BadGateway(APIError):
@@ -32,6 +33,10 @@ class BadGateway(APIError):
 @router.post("/v1/completions", response_class=Response)
 @router.post("/v1/embeddings", response_class=Response)
 @router.post("/v1/responses", response_class=Response)
+@router.post("/v1/moderations", response_class=Response)
+@router.post("/v1/images/generations", response_class=Response)
+@router.post("/v1/images/edits", response_class=Response)
+@router.post("/v1/videos", response_class=Response)
 async def pass_on(call: TheCall, parts: Parts) -> Response:
     """The upstream judges the body, and answers 404 to what it doesn't have."""
     return Relay(parts.upstreams, call)
@@ -51,7 +56,11 @@ class Relay(Response):
         await while_connected(receive, self._relay())
 
     async def _relay(self) -> None:
-        headers = {PRIORITY_HEADER: "interactive", "x-request-id": self._call.request_id}
+        headers = {
+            PRIORITY_HEADER: "interactive",
+            "x-request-id": self._call.request_id,
+            "content-type": self._call.content_type,
+        }
         try:
             async with self._upstreams.open(
                 "POST", self._call.path, body=self._call.body, headers=headers
@@ -89,11 +98,20 @@ class Relay(Response):
         if self._begun:
             return
         self._begun = True
-        kept = {name: reply.headers[name] for name in _KEPT_HEADERS if name in reply.headers}
-        headers = [(name.encode(), value.encode()) for name, value in (kept | more).items()]
+        kept = _kept_headers(reply) | more
+        headers = [(name.encode(), value.encode()) for name, value in kept.items()]
         await self._send(
             {"type": "http.response.start", "status": reply.status, "headers": headers}
         )
 
     async def _more(self, body: bytes) -> None:
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def _kept_headers(reply: aiohttp.ClientResponse) -> dict[str, str]:
+    """The SDK gives up if it is told to wait for more than two minutes."""
+    kept = {name: reply.headers[name] for name in _KEPT_HEADERS if name in reply.headers}
+    if reply.status in _OVERLOADED:
+        seconds = retry_after_seconds(reply.headers) or _RETRY_AFTER_SECONDS
+        kept["retry-after"] = f"{seconds:g}"
+    return kept

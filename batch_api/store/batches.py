@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import FINAL_STATUSES, BatchStatus
@@ -84,6 +84,16 @@ def add(
 async def get(session: AsyncSession, id: str) -> BatchRow | None:
     row: BatchRow | None = await session.scalar(select(BatchRow).where(BatchRow.id == id))
     return row
+
+
+async def remove(session: AsyncSession, number: int) -> bool:
+    """A final batch whose requests are removed; its files stay."""
+    removed = await session.scalar(
+        delete(BatchRow)
+        .where(BatchRow.number == number, BatchRow.status.in_(FINAL_STATUSES))
+        .returning(BatchRow.number)
+    )
+    return removed is not None
 
 
 async def page(session: AsyncSession, *, after: str | None, limit: int) -> Page[BatchRow]:

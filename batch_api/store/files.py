@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import FINAL_STATUSES
 from batch_api.store.pages import Order, Page, page_after
-from batch_api.store.tables import BatchRow, FileRow
+from batch_api.store.tables import BatchRow, FileRow, PartRow
 
 
 def add(
@@ -74,7 +74,7 @@ async def is_held(session: AsyncSession, id: str) -> bool:
 
 async def known_blobs(session: AsyncSession) -> Sequence[str]:
     """The ids of all bytes that are held."""
-    return (await session.scalars(union(*_holders()))).all()
+    return (await session.scalars(union(*_holders(), select(PartRow.id)))).all()
 
 
 def _holders() -> tuple[Select[str], Select[str]]:

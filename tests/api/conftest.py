@@ -28,9 +28,13 @@ LINE = b'{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "bo
 class TurnableClock(Clock):
     def __init__(self) -> None:
         self.wall = float(START)
+        self.steady = 1_000.0
 
     def now(self) -> float:
         return self.wall
+
+    def monotonic(self) -> float:
+        return self.steady
 
 
 @dataclass

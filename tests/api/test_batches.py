@@ -57,15 +57,63 @@ async def test_a_batch_has_every_field_of_openais(site: Site) -> None:
     assert missing == set()
 
 
-@pytest.mark.parametrize(
-    "endpoint", ["/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/moderations"]
-)
-async def test_any_endpoint_that_the_sdk_knows_is_accepted(site: Site, endpoint: str) -> None:
+RARE = ["/v1/moderations", "/v1/images/generations", "/v1/images/edits", "/v1/videos"]
+
+
+@pytest.mark.parametrize("endpoint", ["/v1/completions", "/v1/embeddings", "/v1/responses"])
+async def test_a_batch_for_any_text_endpoint_is_accepted_without_asking(
+    site: Site, endpoint: str
+) -> None:
     status, batch = await post(
         site, {**VALID, "input_file_id": await site.upload(), "endpoint": endpoint}
     )
 
     assert (status, batch["endpoint"]) == (200, endpoint)
+    assert site.upstream.received == []
+
+
+@pytest.mark.parametrize("endpoint", RARE)
+async def test_a_batch_for_a_rare_endpoint_is_accepted_if_the_upstream_has_it(
+    site: Site, endpoint: str
+) -> None:
+    site.upstream.status = 400
+    site.upstream.answer(b'{"error": {"message": "Missing required parameter: input."}}')
+    new = {**VALID, "input_file_id": await site.upload(), "endpoint": endpoint}
+
+    assert (await post(site, new))[0] == 200
+    assert (await post(site, new))[0] == 200
+
+    (asked,) = site.upstream.received
+    assert (asked.line, asked.body) == (f"POST {endpoint} HTTP/1.1", b"{}")
+
+
+@pytest.mark.parametrize("absent", [404, 405])
+async def test_a_batch_for_a_route_that_no_upstream_has_is_refused(site: Site, absent: int) -> None:
+    site.upstream.status = absent
+    site.upstream.answer(b"{}")
+    new = {**VALID, "input_file_id": await site.upload(), "endpoint": "/v1/moderations"}
+
+    status, answer = await post(site, new)
+    site.upstream.status = 400
+    believed, _ = await post(site, new)
+    site.clock.steady += 60
+    asked_again, _ = await post(site, new)
+
+    assert (status, answer["error"]["param"]) == (400, "endpoint")
+    assert answer["error"]["code"] == "unsupported_value"
+    assert "'/v1/moderations'" in answer["error"]["message"]
+    assert (believed, asked_again) == (400, 200)
+
+
+async def test_a_batch_for_a_rare_endpoint_waits_for_an_upstream_that_can_be_asked(
+    site: Site,
+) -> None:
+    id = await site.upload()
+    await site.upstream.stop()
+
+    status, answer = await post(site, {**VALID, "input_file_id": id, "endpoint": "/v1/moderations"})
+
+    assert (status, answer["error"]["code"]) == (503, "server_is_overloaded")
 
 
 async def test_an_explicit_null_is_no_value(site: Site) -> None:
