@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.api.deps import Parts, TheCreation, json_body
+from batch_api.api.documents import errors, links, takes
 from batch_api.api.missing import no_such_batch, no_such_cursor, no_such_file
 from batch_api.api.rare_routes import RARE_ENDPOINTS, RareRoutes
 from batch_api.errors import BadRequest, Conflict
@@ -31,7 +32,16 @@ from batch_api.store.tables import BatchRow
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 
-@router.post("")
+_BY_ID = {"parameters": {"id": "$response.body#/id"}}
+
+
+@router.post(
+    "",
+    operation_id="createBatch",
+    openapi_extra=takes(NewBatch),
+    responses=errors(404, body=True)
+    | links(retrieveBatch=_BY_ID, cancelBatch=_BY_ID, deleteBatch=_BY_ID),
+)
 async def create(
     new: Annotated[NewBatch, Depends(json_body(NewBatch))], parts: Parts, creation: TheCreation
 ) -> Batch:
@@ -50,7 +60,7 @@ async def create(
     return _batch(row)
 
 
-@router.get("")
+@router.get("", operation_id="listBatches", responses=errors(400))
 async def listing(
     parts: Parts,
     after: str | None = None,
@@ -64,13 +74,13 @@ async def listing(
     return Listing[Batch].of([_batch(row) for row in page.rows], has_more=page.has_more)
 
 
-@router.get("/{id}")
+@router.get("/{id}", operation_id="retrieveBatch", responses=errors(404))
 async def one(id: str, parts: Parts) -> Batch:
     async with parts.database.read() as session:
         return _batch(await _get(session, id))
 
 
-@router.delete("/{id}")
+@router.delete("/{id}", operation_id="deleteBatch", responses=errors(404, 409, 507))
 async def delete(id: str, parts: Parts) -> DeletedBatch:
     """Only a batch that is over. Its files stay: they are files like any other."""
     async with parts.database.write.begin() as session:
@@ -82,7 +92,7 @@ async def delete(id: str, parts: Parts) -> DeletedBatch:
     return DeletedBatch(id=id)
 
 
-@router.post("/{id}/cancel")
+@router.post("/{id}/cancel", operation_id="cancelBatch", responses=errors(404, 409, 507))
 async def cancel(id: str, parts: Parts) -> Batch:
     async with parts.database.write.begin() as session:
         cancelled = await batches.cancel(session, id, now=parts.clock.now())

@@ -112,13 +112,6 @@ def _call(request: Request, incoming: IncomingBody, body: WholeBody) -> Call:
 TheCall = Annotated[Call, Depends(_call)]
 
 
-def _range_header(request: Request) -> str | None:
-    return request.headers.get("range")
-
-
-RangeHeader = Annotated[str | None, Depends(_range_header)]
-
-
 def _creation(
     request: Request,
     key: Annotated[

@@ -1,20 +1,22 @@
 """`/v1/files`."""
 
 import asyncio
+import json
 from dataclasses import astuple
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal, get_args
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from batch_api.api.deps import AllParts, IncomingBody, Parts, RangeHeader, TheCreation
-from batch_api.api.downloading import Download, span_of, whole
+from batch_api.api.deps import AllParts, IncomingBody, Parts, TheCreation
+from batch_api.api.documents import errors, links, takes_form
+from batch_api.api.downloading import Download, etag, headers, span_of, whole
 from batch_api.api.idempotency import Creation
 from batch_api.api.missing import no_such_cursor, no_such_file
 from batch_api.api.uploading import Described, receive
 from batch_api.errors import APIError
-from batch_api.schemas.files import DeletedFile, File
+from batch_api.schemas.files import DeletedFile, File, Purpose
 from batch_api.schemas.ids import file_id
 from batch_api.schemas.lists import Listing
 from batch_api.store import files
@@ -26,7 +28,46 @@ from batch_api.store.trouble import StoreError
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
 
-@router.post("")
+_BY_ID = {"parameters": {"id": "$response.body#/id"}}
+_EXAMPLE = json.dumps(
+    {
+        "custom_id": "row-1",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "demo", "messages": [{"role": "user", "content": "What is 2+2?"}]},
+    }
+)
+_FORM = takes_form(
+    ["purpose", "file"],
+    properties={
+        "purpose": {"enum": list(get_args(Purpose)), "examples": ["batch"]},
+        "expires_after[anchor]": {"const": "created_at"},
+        "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2_592_000},
+        "file": {"type": "string", "format": "binary", "examples": [_EXAMPLE]},
+    },
+    dependentRequired={
+        "expires_after[anchor]": ["expires_after[seconds]"],
+        "expires_after[seconds]": ["expires_after[anchor]"],
+    },
+)
+_BINARY = {
+    "description": "The bytes.",
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+}
+
+
+@router.post(
+    "",
+    operation_id="createFile",
+    openapi_extra=_FORM,
+    responses=errors(404, body=True)
+    | links(
+        retrieveFile=_BY_ID,
+        downloadFile=_BY_ID,
+        deleteFile=_BY_ID,
+        createBatch={"requestBody": {"input_file_id": "$response.body#/id"}},
+    ),
+)
 async def create(incoming: IncomingBody, parts: Parts, creation: TheCreation) -> File:
     """The bytes are on the disk before the row speaks of them, and the row before the answer."""
     id = file_id()
@@ -43,7 +84,7 @@ async def create(incoming: IncomingBody, parts: Parts, creation: TheCreation) ->
     return as_file(row)
 
 
-@router.get("")
+@router.get("", operation_id="listFiles", responses=errors(400))
 async def listing(
     parts: Parts,
     after: str | None = None,
@@ -62,28 +103,43 @@ async def listing(
     return Listing[File].of([as_file(row) for row in page.rows], has_more=page.has_more)
 
 
-@router.get("/{id}")
+@router.get("/{id}", operation_id="retrieveFile", responses=errors(404))
 async def one(id: str, parts: Parts) -> File:
     return as_file(await _find(parts, id))
 
 
-@router.get("/{id}/content", response_class=Response)
-async def content(id: str, parts: Parts, wanted: RangeHeader) -> Response:
+@router.get(
+    "/{id}/content",
+    operation_id="downloadFile",
+    response_class=Response,
+    responses=errors(404, 416) | {200: _BINARY, 206: _BINARY},
+)
+async def content(
+    id: str,
+    parts: Parts,
+    wanted: Annotated[str | None, Header(alias="Range")] = None,
+    if_range: Annotated[str | None, Header(alias="If-Range")] = None,
+) -> Response:
     row = await _find(parts, id)
-    span = span_of(wanted, row.bytes)
+    span = span_of(wanted if if_range in (None, etag(row.sha256)) else None, row.bytes)
     opened = await asyncio.to_thread(_open, parts.blobs.path(row.id))
     if opened is None:
         raise no_such_file(id)
-    return Download(opened, filename=row.filename, span=span)
+    return Download(opened, span, headers(row, span))
 
 
-@router.head("/{id}/content", response_class=Response)
+@router.head(
+    "/{id}/content",
+    operation_id="measureFile",
+    response_class=Response,
+    responses={404: {"description": "It is not there, or no longer."}},
+)
 async def content_head(id: str, parts: Parts) -> Response:
     row = await _find(parts, id)
-    return Response(headers=whole(row.bytes).headers(row.filename))
+    return Response(headers=headers(row, whole(row.bytes)))
 
 
-@router.delete("/{id}")
+@router.delete("/{id}", operation_id="deleteFile", responses=errors(404, 507))
 async def delete(id: str, parts: Parts) -> DeletedFile:
     """A batch that still reads the file keeps its bytes, and drops them at its end."""
     async with parts.database.write.begin() as session:

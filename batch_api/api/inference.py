@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from starlette.types import Receive, Scope, Send
 
 from batch_api.api.deps import Call, Parts, TheCall
+from batch_api.api.documents import errors, takes_any
 from batch_api.disconnect import while_connected
 from batch_api.errors import APIError, Unavailable
 from batch_api.schemas.priority import PRIORITY_HEADER
@@ -29,17 +30,40 @@ class BadGateway(APIError):
     code = "upstream_broke"
 
 
-@router.post("/v1/chat/completions", response_class=Response)
-@router.post("/v1/completions", response_class=Response)
-@router.post("/v1/embeddings", response_class=Response)
-@router.post("/v1/responses", response_class=Response)
-@router.post("/v1/moderations", response_class=Response)
-@router.post("/v1/images/generations", response_class=Response)
-@router.post("/v1/images/edits", response_class=Response)
-@router.post("/v1/videos", response_class=Response)
+_ENDPOINTS = {
+    "/v1/chat/completions": ("createChatCompletion", ["model", "messages"]),
+    "/v1/completions": ("createCompletion", ["model", "prompt"]),
+    "/v1/embeddings": ("createEmbedding", ["model", "input"]),
+    "/v1/responses": ("createResponse", ["model", "input"]),
+    "/v1/moderations": ("createModeration", ["input"]),
+    "/v1/images/generations": ("createImage", ["prompt"]),
+    "/v1/images/edits": ("createImageEdit", ["prompt"]),
+    "/v1/videos": ("createVideo", ["prompt"]),
+}
+"""What each is called, and what its body can't do without."""
+
+_REPLY = {
+    "description": "What the upstream says.",
+    "content": {
+        "application/json": {"schema": {"type": "object"}},
+        "text/event-stream": {"schema": {"type": "string"}},
+    },
+}
+
+
 async def pass_on(call: TheCall, parts: Parts) -> Response:
     """The upstream judges the body, and answers 404 to what it doesn't have."""
     return Relay(parts.upstreams, call)
+
+
+for _path, (_name, _required) in _ENDPOINTS.items():
+    router.post(
+        _path,
+        operation_id=_name,
+        response_class=Response,
+        openapi_extra=takes_any(**{name: {} for name in _required}),
+        responses=errors(400, 404, 413, 415, 429, 502) | {200: _REPLY, "default": _REPLY},
+    )(pass_on)
 
 
 class Relay(Response):

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.api.assembling import assemble, check_parts
 from batch_api.api.deps import AllParts, IncomingBody, Parts, TheCreation, json_body
+from batch_api.api.documents import errors, links, takes, takes_form
 from batch_api.api.files import as_file
 from batch_api.api.forms import Form
 from batch_api.api.idempotency import Creation
@@ -27,7 +28,17 @@ router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 _LIFETIME_SECONDS = 3600
 
 
-@router.post("")
+_BY_ID = {"parameters": {"upload_id": "$response.body#/id"}}
+_BY_UPLOAD_ID = {"parameters": {"upload_id": "$response.body#/upload_id"}}
+_FORM = takes_form(["data"], properties={"data": {"type": "string", "format": "binary"}})
+
+
+@router.post(
+    "",
+    operation_id="createUpload",
+    openapi_extra=takes(NewUpload),
+    responses=errors(body=True) | links(addUploadPart=_BY_ID, cancelUpload=_BY_ID),
+)
 async def create(
     new: Annotated[NewUpload, Depends(json_body(NewUpload))], parts: Parts, creation: TheCreation
 ) -> Upload:
@@ -41,7 +52,16 @@ async def create(
     return await _as_upload(parts, row)
 
 
-@router.post("/{upload_id}/parts")
+@router.post(
+    "/{upload_id}/parts",
+    operation_id="addUploadPart",
+    openapi_extra=_FORM,
+    responses=errors(404, body=True)
+    | links(
+        completeUpload=_BY_UPLOAD_ID | {"requestBody": {"part_ids": ["$response.body#/id"]}},
+        cancelUpload=_BY_UPLOAD_ID,
+    ),
+)
 async def add_part(
     upload_id: str, incoming: IncomingBody, parts: Parts, creation: TheCreation
 ) -> UploadPart:
@@ -63,7 +83,12 @@ async def add_part(
     return UploadPart(id=part.id, created_at=part.created_at, upload_id=upload_id)
 
 
-@router.post("/{upload_id}/complete")
+@router.post(
+    "/{upload_id}/complete",
+    operation_id="completeUpload",
+    openapi_extra=takes(UploadCompletion),
+    responses=errors(404, body=True),
+)
 async def complete(
     upload_id: str,
     wanted: Annotated[UploadCompletion, Depends(json_body(UploadCompletion))],
@@ -80,7 +105,7 @@ async def complete(
     return await _as_upload(parts, await _find(parts, upload_id))
 
 
-@router.post("/{upload_id}/cancel")
+@router.post("/{upload_id}/cancel", operation_id="cancelUpload", responses=errors(400, 404, 507))
 async def cancel(upload_id: str, parts: Parts) -> Upload:
     now = parts.clock.now()
     row = await _find(parts, upload_id)
