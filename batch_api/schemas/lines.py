@@ -126,13 +126,13 @@ class LineRules:
         model = _text(body["model"]) if "model" in body else None
         if model is None:
             yield "invalid_request", "The body needs a 'model', a string.", "body.model"
+        elif self._is_one_model and self._first_model not in ("", model):
+            message = f"A batch is for a single model, here '{self._first_model[:100]}'."
+            yield "mismatched_model", message, "body.model"
         elif self._models is not None and model not in self._models:
             known = ", ".join(sorted(self._models))
             message = f"The model '{model[:100]}' does not exist here; there is: {known}."
             yield "model_not_found", message, "body.model"
-        elif self._is_one_model and self._first_model not in ("", model):
-            message = f"A batch is for a single model, here '{self._first_model[:100]}'."
-            yield "mismatched_model", message, "body.model"
         else:
             self._first_model = self._first_model or model
 

@@ -77,6 +77,8 @@ def settings(tmp_path: Path) -> Settings:
             "data_dir": tmp_path / "data",
             "max_file_bytes": 8 * MIB,
             "max_batch_file_bytes": 4 * MIB,
+            "max_upload_bytes": 16 * MIB,
+            "max_part_bytes": MIB,
             "max_body_bytes": MIB,
         }
     )

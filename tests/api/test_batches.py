@@ -8,6 +8,7 @@ from openai.types import Batch
 from sqlalchemy import update
 
 from batch_api.lifecycle import BatchStatus
+from batch_api.settings import Settings
 from batch_api.store import batches
 from batch_api.store.tables import BatchRow
 from tests.api.conftest import START, Site
@@ -432,3 +433,60 @@ async def test_a_failed_batch_lists_what_is_wrong_with_its_input(site: Site) -> 
 
     assert batch.errors is not None
     assert batch.errors.to_dict() == {"object": "list", "data": [problem]}
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "expired", "cancelled"])
+async def test_a_batch_that_is_over_can_be_deleted_and_its_files_stay(
+    site: Site, status: str
+) -> None:
+    batch = await create(site)
+    await set_row(site, batch.id, status=status, **{f"{status}_at": START})
+
+    async with site.http.delete(f"/v1/batches/{batch.id}") as response:
+        deleted = await response.json()
+    async with site.http.delete(f"/v1/batches/{batch.id}") as response:
+        assert response.status == 404
+
+    assert deleted == {"id": batch.id, "object": "batch", "deleted": True}
+    with pytest.raises(NotFoundError):
+        await site.client.batches.retrieve(batch.id)
+    assert (await site.client.batches.list()).data == []
+    assert (await site.client.files.retrieve(batch.input_file_id)).id == batch.input_file_id
+
+
+@pytest.mark.parametrize("status", ["validating", "in_progress", "finalizing", "cancelling"])
+async def test_a_batch_that_is_not_over_can_not_be_deleted(site: Site, status: str) -> None:
+    id = (await create(site)).id
+    await set_row(site, id, status=status)
+
+    async with site.http.delete(f"/v1/batches/{id}") as response:
+        error = (await response.json())["error"]
+
+    assert (response.status, response.headers["x-should-retry"]) == (409, "false")
+    assert error["message"] == f"Cannot delete a batch with status '{status}'."
+    assert (await site.client.batches.retrieve(id)).status == status
+
+
+class TestWithOtherWindows:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"completion_windows": ("1h", "7d")})
+
+    @pytest.mark.parametrize(("window", "seconds"), [("1h", 3600), ("7d", 604_800)])
+    async def test_a_window_that_the_settings_allow_sets_the_deadline(
+        self, site: Site, window: str, seconds: int
+    ) -> None:
+        new = {**VALID, "input_file_id": await site.upload(), "completion_window": window}
+
+        status, batch = await post(site, new)
+
+        assert (status, batch["completion_window"]) == (200, window)
+        assert batch["expires_at"] == batch["created_at"] + seconds
+
+    async def test_any_other_window_is_answered_with_those_that_are_allowed(
+        self, site: Site
+    ) -> None:
+        status, answer = await post(site, {**VALID, "input_file_id": "file-1"})
+
+        assert (status, answer["error"]["param"]) == (400, "completion_window")
+        assert "'1h', '7d'" in answer["error"]["message"]
