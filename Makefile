@@ -38,6 +38,7 @@ fmt: $(READY) ## Format the code and mend what can be mended
 
 bench: $(READY) ## Compare the engine and the control plane with what they are measured against
 	$(BIN)/python -m benchmarks.control_plane
+	$(BIN)/python -m benchmarks.paging
 	$(BIN)/python -m benchmarks.engine
 
 $(READY): pyproject.toml constraints.txt

@@ -21,6 +21,7 @@ from batch_api.schemas.ids import file_id
 from batch_api.schemas.lists import Listing
 from batch_api.store import files
 from batch_api.store.blobs import Written
+from batch_api.store.files import Listed
 from batch_api.store.pages import UnknownCursor
 from batch_api.store.tables import FileRow
 from batch_api.store.trouble import StoreError
@@ -196,7 +197,7 @@ async def _get(session: AsyncSession, id: str, now: float) -> FileRow:
     return row
 
 
-def as_file(row: FileRow) -> File:
+def as_file(row: FileRow | Listed) -> File:
     return File(
         id=row.id,
         bytes=row.bytes,

@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import FINAL_STATUSES, BatchStatus
-from batch_api.store.pages import Page, page_after
+from batch_api.store.pages import Page, rows_after
 from batch_api.store.tables import BatchRow
 
 
@@ -98,9 +98,10 @@ async def remove(session: AsyncSession, number: int) -> bool:
 
 async def page(session: AsyncSession, *, after: str | None, limit: int) -> Page[BatchRow]:
     """Newest first. Raises UnknownCursor if no batch has the id `after`."""
-    return await page_after(
+    rows = await rows_after(
         session, select(BatchRow), BatchRow, after=after, limit=limit, order="desc"
     )
+    return Page.of((await session.scalars(rows)).all(), limit)
 
 
 async def open_ones(session: AsyncSession, *statuses: BatchStatus) -> Sequence[BatchRow]:
