@@ -13,6 +13,8 @@ RARE_ENDPOINTS = frozenset(
 _BELIEVED_SECONDS = 60
 _ABSENT = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
 
+_UNKNOWN = {None, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+
 
 class RareRoutes:
     def __init__(self, upstreams: Upstreams, clock: Clock) -> None:
@@ -37,8 +39,8 @@ class RareRoutes:
 
     async def _ask(self, endpoint: str) -> bool:
         statuses = await self._upstreams.statuses(endpoint)
-        if any(status is not None and status not in _ABSENT for status in statuses):
+        if not all(status in _ABSENT or status in _UNKNOWN for status in statuses):
             return True
-        if None in statuses:
+        if any(status in _UNKNOWN for status in statuses):
             raise Unavailable(f"No upstream says whether it serves '{endpoint}'.")
         return False

@@ -106,11 +106,15 @@ async def test_a_batch_for_a_route_that_no_upstream_has_is_refused(site: Site, a
     assert (believed, asked_again) == (400, 200)
 
 
+@pytest.mark.parametrize("is_there", [True, False])
 async def test_a_batch_for_a_rare_endpoint_waits_for_an_upstream_that_can_be_asked(
-    site: Site,
+    site: Site, is_there: bool
 ) -> None:
     id = await site.upload()
-    await site.upstream.stop()
+    site.upstream.status = 503
+    site.upstream.answer(b"{}")
+    if not is_there:
+        await site.upstream.stop()
 
     status, answer = await post(site, {**VALID, "input_file_id": id, "endpoint": "/v1/moderations"})
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from openai import DefaultHttpxClient, OpenAI
+from sqlalchemy import insert
 
-from batch_api.store import batches, files
+from batch_api.store import batches
 from batch_api.store.database import Database
+from batch_api.store.tables import FileRow
 from tests.api.conftest import START, Site
 
 FILES = [f"file-{number}" for number in range(10_000)]
@@ -17,17 +19,20 @@ BATCHES = [f"batch_{number}" for number in range(1_000)]
 async def fill(folder: Path) -> None:
     database = await Database.open(folder)
     async with database.write.begin() as session:
-        for id in FILES:
-            files.add(
-                session,
-                id=id,
-                filename=f"{id}.jsonl",
-                purpose="batch",
-                bytes=1,
-                sha256="",
-                created_at=START,
-                expires_at=None,
-            )
+        await session.execute(
+            insert(FileRow),
+            [
+                {
+                    "id": id,
+                    "filename": f"{id}.jsonl",
+                    "purpose": "batch",
+                    "bytes": 1,
+                    "sha256": "",
+                    "created_at": START,
+                }
+                for id in FILES
+            ],
+        )
         for id in BATCHES:
             batches.add(
                 session,
