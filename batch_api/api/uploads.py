@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from batch_api.api.assembling import assemble, check_parts
+from batch_api.api.assembling import complete_upload
 from batch_api.api.deps import AllParts, IncomingBody, Parts, TheCreation, json_body
 from batch_api.api.documents import errors, links, takes, takes_form
 from batch_api.api.files import as_file
@@ -15,7 +15,7 @@ from batch_api.api.missing import no_such_upload
 from batch_api.api.uploading import lifetime_seconds
 from batch_api.errors import APIError, BadRequest
 from batch_api.lifecycle import UploadStatus
-from batch_api.schemas.ids import file_id, part_id, upload_id
+from batch_api.schemas.ids import part_id, upload_id
 from batch_api.schemas.uploads import MOST_PARTS, NewUpload, Upload, UploadCompletion, UploadPart
 from batch_api.settings import Settings
 from batch_api.store import files, uploads
@@ -98,7 +98,7 @@ async def complete(
     row = await _find(parts, upload_id)
     if not _is_completed_with(row, wanted):
         _check_is_open(row, parts.clock.now())
-        if not await _complete(parts, row, wanted):
+        if not await complete_upload(parts, row, wanted):
             row = await _find(parts, upload_id)
             if not _is_completed_with(row, wanted):
                 raise _not_pending(row)
@@ -176,52 +176,6 @@ async def _add_part(
             bytes=written.bytes,
             created_at=int(now),
         )
-
-
-async def _complete(parts: AllParts, upload: UploadRow, wanted: UploadCompletion) -> bool:
-    """False if it is no longer pending: somebody else completed or cancelled it meanwhile."""
-    async with parts.database.read() as session:
-        sizes = await uploads.sizes(session, upload.number)
-    check_parts(wanted.part_ids, sizes, upload.bytes)
-    id = file_id()
-    try:
-        written = await assemble(
-            parts.blobs, wanted.part_ids, id, purpose=upload.purpose, md5=wanted.md5
-        )
-    except FileNotFoundError:
-        return False
-    try:
-        dropped = await _record(parts, upload, wanted, id, written)
-    except StoreError:
-        await parts.blobs.delete(id)
-        raise
-    for blob in [id] if dropped is None else dropped:
-        await parts.blobs.delete(blob)
-    return dropped is not None
-
-
-async def _record(
-    parts: AllParts, upload: UploadRow, wanted: UploadCompletion, id: str, written: Written
-) -> list[str] | None:
-    """The parts that the new file does without; None if the upload is no longer pending."""
-    now = parts.clock.now()
-    lifetime = upload.file_expires_after_seconds
-    async with parts.database.write.begin() as session:
-        if not await uploads.complete(
-            session, upload.number, part_ids=wanted.part_ids, file_id=id, now=now
-        ):
-            return None
-        files.add(
-            session,
-            id=id,
-            filename=upload.filename,
-            purpose=upload.purpose,
-            bytes=written.bytes,
-            sha256=written.sha256,
-            created_at=int(now),
-            expires_at=None if lifetime is None else int(now) + lifetime,
-        )
-        return list(await uploads.remove_parts(session, upload.number))
 
 
 def _is_completed_with(row: UploadRow, wanted: UploadCompletion) -> bool:
