@@ -42,6 +42,7 @@ fmt: $(READY) ## Format the code and mend what can be mended
 
 bench: $(READY) ## Compare engine, embedder and control plane with what they are measured against
 	$(BIN)/python -m benchmarks.control_plane
+	$(BIN)/python -m benchmarks.paging
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.embeddings
 

@@ -4,6 +4,7 @@ import json
 import logging
 import secrets
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batch_api.errors import APIError, BadRequest, MethodNotAllowed, NotFound, TooLarge
@@ -25,6 +27,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 _SHOWN_CHARACTERS = 200
 _ID_CHARACTERS = 128
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 _BY_STATUS = {error.status: error for error in (BadRequest, NotFound, MethodNotAllowed, TooLarge)}
 
@@ -136,8 +139,20 @@ async def _on_http_exception(request: Request, exception: Exception) -> Response
         headers=dict(exception.headers or {}),
     )
     error.status = exception.status_code
+    if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        error.headers = {"allow": ", ".join(_allowed_methods(request))}
     error.type = "server_error" if error.status >= 500 else "invalid_request_error"
     return render(error)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Of all routes on this path: the framework tells those of one."""
+    return [method for method in _METHODS if _is_allowed(method, request)]
+
+
+def _is_allowed(method: str, request: Request) -> bool:
+    scope = {**request.scope, "method": method}
+    return any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
 
 
 async def _on_invalid_request(request: Request, exception: Exception) -> Response:

@@ -70,6 +70,11 @@ class TooLarge(APIError):
     type = "invalid_request_error"
 
 
+class UnsupportedMediaType(APIError):
+    status = 415
+    type = "invalid_request_error"
+
+
 class OutOfSpace(APIError):
     """The disk is full; to try again at once is useless."""
 

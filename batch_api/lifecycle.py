@@ -41,6 +41,15 @@ class RequestState(StrEnum):
         return new in _NEXT_STATE[self]
 
 
+class UploadStatus(StrEnum):
+    """OpenAI's four words; from `pending` to any of the others, and no further."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
 _NEXT_STATUS: dict[BatchStatus, set[BatchStatus]] = {
     BatchStatus.VALIDATING: {BatchStatus.IN_PROGRESS, BatchStatus.FAILED, BatchStatus.CANCELLING},
     BatchStatus.IN_PROGRESS: {BatchStatus.FINALIZING, BatchStatus.CANCELLING},

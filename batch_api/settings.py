@@ -28,6 +28,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 Task = Literal["generate", "embed"]
 AtLeastOne = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+Window = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,3}[hd]$")]
 GraceSeconds = Annotated[float, Field(ge=0)]
 
 
@@ -55,9 +56,17 @@ class Settings(BaseSettings):
 
     max_file_bytes: AtLeastOne = 512 * MIB
     max_batch_file_bytes: AtLeastOne = 200 * MIB
+    max_upload_bytes: AtLeastOne = 8 * 1024 * MIB
+    """Of a file that comes in parts."""
+    max_part_bytes: AtLeastOne = 64 * MIB
     max_batch_lines: AtLeastOne = 50_000
     max_line_bytes: AtLeastOne = 16 * MIB
     max_body_bytes: AtLeastOne = 16 * MIB
+
+    completion_windows: Annotated[tuple[Window, ...], Field(min_length=1)] = ("24h",)
+    """That a batch may ask for: hours or days."""
+    allow_mixed_models: bool = True
+    """Several models in one batch, which OpenAI forbids."""
 
     max_in_flight: Annotated[int, Field(ge=1, le=4096)] = 128
     """Requests of batches at the upstreams at once."""
@@ -78,3 +87,7 @@ def served_name(model: str) -> str:
         return DEMO_MODEL_NAME
     folder = Path(model).expanduser()
     return folder.resolve().name if folder.is_dir() else model
+
+
+def window_seconds(window: Window) -> int:
+    return int(window[:-1]) * {"h": 3600, "d": 86_400}[window[-1]]

@@ -143,6 +143,21 @@ class Upstreams:
         by_id = {model["id"]: model for models in told for model in models}
         return Models(list(by_id.values()), are_all=len(told) == len(results))
 
+    async def statuses(self, path: str) -> list[int | None]:
+        """What each upstream answers to a POST of an empty object; None if it doesn't answer."""
+        return await asyncio.gather(*(self._status_of(each, path) for each in self._upstreams))
+
+    async def _status_of(self, upstream: Upstream, path: str) -> int | None:
+        visit = upstream.standing.begin(is_batch=False)
+        try:
+            response = await upstream.ask(Call("POST", path, b"{}", {}, _SOON), visit)
+            response.close()
+        except UpstreamUnusable:
+            return None
+        finally:
+            self._leave(upstream, visit)
+        return response.status
+
     async def _models_or_failure(
         self, upstream: Upstream
     ) -> list[dict[str, Any]] | UpstreamUnusable | None:

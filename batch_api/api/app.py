@@ -4,8 +4,11 @@ from collections.abc import Callable
 
 from fastapi import FastAPI, Request, Response
 
-from batch_api.api import batches, files, health, inference, models
+from batch_api import __version__
+from batch_api.api import batches, files, health, inference, models, uploads
 from batch_api.api.deps import AllParts
+from batch_api.api.documents import document
+from batch_api.api.rare_routes import RareRoutes
 from batch_api.clock import Clock
 from batch_api.envelope import install, render
 from batch_api.errors import OutOfSpace, Unavailable
@@ -26,11 +29,17 @@ def create_app(
     ring: Callable[[], None],
 ) -> FastAPI:
     """`ring` wakes the scheduler; it is called after the commit of what it shall see."""
-    app = FastAPI(title="batch-api", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="batch-api",
+        version=__version__,
+        description="OpenAI's Files, Uploads and Batches, on your own GPUs.",
+        redirect_slashes=False,
+    )
     app.state.parts = AllParts(
         database=database,
         blobs=blobs,
         upstreams=upstreams,
+        rare_routes=RareRoutes(upstreams, clock),
         settings=settings,
         clock=clock,
         ring=ring,
@@ -38,8 +47,9 @@ def create_app(
     install(app)
     app.add_exception_handler(OSError, _on_trouble)
     app.add_exception_handler(StoreError, _on_trouble)
-    for routes in (files, batches, models, inference, health):
+    for routes in (files, uploads, batches, models, inference, health):
         app.include_router(routes.router)
+    document(app, settings)
     return app
 
 

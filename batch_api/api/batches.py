@@ -1,18 +1,22 @@
 """`/v1/batches`."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from batch_api.api.deps import Parts, json_body
+from batch_api.api.deps import Parts, TheCreation, json_body
+from batch_api.api.documents import errors, links, takes
 from batch_api.api.missing import no_such_batch, no_such_cursor, no_such_file
+from batch_api.api.rare_routes import RARE_ENDPOINTS, RareRoutes
 from batch_api.errors import BadRequest, Conflict
 from batch_api.lifecycle import BatchStatus
 from batch_api.schemas.batches import (
     Batch,
     BatchErrors,
     BatchUsage,
+    DeletedBatch,
     InputTokensDetails,
     NewBatch,
     OutputTokensDetails,
@@ -20,26 +24,43 @@ from batch_api.schemas.batches import (
 )
 from batch_api.schemas.ids import batch_id, file_id
 from batch_api.schemas.lists import Listing
-from batch_api.store import batches, files
+from batch_api.settings import window_seconds
+from batch_api.store import batches, files, requests
 from batch_api.store.pages import UnknownCursor
 from batch_api.store.tables import BatchRow
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
-_WINDOW_SECONDS = {"24h": 24 * 3600}
+
+_BY_ID = {"parameters": {"id": "$response.body#/id"}}
 
 
-@router.post("")
-async def create(new: Annotated[NewBatch, Depends(json_body(NewBatch))], parts: Parts) -> Batch:
+@router.post(
+    "",
+    operation_id="createBatch",
+    openapi_extra=takes(NewBatch),
+    responses=errors(404, body=True)
+    | links(retrieveBatch=_BY_ID, cancelBatch=_BY_ID, deleteBatch=_BY_ID),
+)
+async def create(
+    new: Annotated[NewBatch, Depends(json_body(NewBatch))], parts: Parts, creation: TheCreation
+) -> Batch:
+    _check_window(new.completion_window, parts.settings.completion_windows)
+    await _check_endpoint(new.endpoint, parts.rare_routes)
     now = parts.clock.now()
     async with parts.database.write.begin() as session:
-        await _check_input(session, new.input_file_id, now=now)
-        row = _add(session, new, created_at=int(now))
+        fresh = batch_id()
+        id = await creation.claim(session, fresh, asked=new.model_dump(), now=now)
+        if id == fresh:
+            await _check_input(session, new.input_file_id, now=now)
+            row = _add(session, id, new, created_at=int(now))
+        else:
+            row = await _get(session, id)
     parts.ring()
     return _batch(row)
 
 
-@router.get("")
+@router.get("", operation_id="listBatches", responses=errors(400))
 async def listing(
     parts: Parts,
     after: str | None = None,
@@ -53,27 +74,59 @@ async def listing(
     return Listing[Batch].of([_batch(row) for row in page.rows], has_more=page.has_more)
 
 
-@router.get("/{id}")
+@router.get("/{id}", operation_id="retrieveBatch", responses=errors(404))
 async def one(id: str, parts: Parts) -> Batch:
     async with parts.database.read() as session:
-        row = await batches.get(session, id)
-    if row is None:
-        raise no_such_batch(id)
-    return _batch(row)
+        return _batch(await _get(session, id))
 
 
-@router.post("/{id}/cancel")
+@router.delete("/{id}", operation_id="deleteBatch", responses=errors(404, 409, 507))
+async def delete(id: str, parts: Parts) -> DeletedBatch:
+    """Only a batch that is over. Its files stay: they are files like any other."""
+    async with parts.database.write.begin() as session:
+        row = await _get(session, id)
+        if not BatchStatus(row.status).is_final:
+            raise Conflict(f"Cannot delete a batch with status '{row.status}'.")
+        await requests.remove(session, row.number)
+        await batches.remove(session, row.number)
+    return DeletedBatch(id=id)
+
+
+@router.post("/{id}/cancel", operation_id="cancelBatch", responses=errors(404, 409, 507))
 async def cancel(id: str, parts: Parts) -> Batch:
     async with parts.database.write.begin() as session:
         cancelled = await batches.cancel(session, id, now=parts.clock.now())
-        row = await batches.get(session, id)
-    if row is None:
-        raise no_such_batch(id)
+        row = await _get(session, id)
     if cancelled:
         parts.ring()
     elif row.status not in (BatchStatus.CANCELLING, BatchStatus.CANCELLED):
         raise Conflict(f"Cannot cancel a batch with status '{row.status}'.")
     return _batch(row)
+
+
+async def _get(session: AsyncSession, id: str) -> BatchRow:
+    row = await batches.get(session, id)
+    if row is None:
+        raise no_such_batch(id)
+    return row
+
+
+def _check_window(window: str, allowed: Sequence[str]) -> None:
+    if window not in allowed:
+        supported = ", ".join(repr(one) for one in allowed)
+        raise BadRequest(
+            f"Invalid value for 'completion_window': {window[:100]!r}. "
+            f"Supported values are: {supported}.",
+            param="completion_window",
+            code="invalid_value",
+        )
+
+
+async def _check_endpoint(endpoint: str, rare_routes: RareRoutes) -> None:
+    if endpoint in RARE_ENDPOINTS and not await rare_routes.are_served(endpoint):
+        raise BadRequest(
+            f"No upstream serves '{endpoint}'.", param="endpoint", code="unsupported_value"
+        )
 
 
 async def _check_input(session: AsyncSession, id: str, *, now: float) -> None:
@@ -88,18 +141,18 @@ async def _check_input(session: AsyncSession, id: str, *, now: float) -> None:
         )
 
 
-def _add(session: AsyncSession, new: NewBatch, *, created_at: int) -> BatchRow:
+def _add(session: AsyncSession, id: str, new: NewBatch, *, created_at: int) -> BatchRow:
     expiry = new.output_expires_after
     return batches.add(
         session,
-        id=batch_id(),
+        id=id,
         endpoint=new.endpoint,
         completion_window=new.completion_window,
         input_file_id=new.input_file_id,
         output_file_id=file_id(),
         error_file_id=file_id(),
         created_at=created_at,
-        expires_at=created_at + _WINDOW_SECONDS[new.completion_window],
+        expires_at=created_at + window_seconds(new.completion_window),
         metadata=new.metadata,
         output_expires_after_seconds=expiry.seconds if expiry else None,
     )

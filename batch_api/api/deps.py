@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 from pydantic import BaseModel
 
+from batch_api.api.decoding import decoded
+from batch_api.api.idempotency import Creation
+from batch_api.api.rare_routes import RareRoutes
 from batch_api.clock import Clock
 from batch_api.envelope import parse, read_whole, too_large
 from batch_api.settings import Settings
@@ -23,6 +26,7 @@ class AllParts:
     database: Database
     blobs: Blobs
     upstreams: Upstreams
+    rare_routes: RareRoutes
     settings: Settings
     clock: Clock
     ring: Callable[[], None]
@@ -37,6 +41,7 @@ class Incoming:
     announced_bytes: int
     """0 if it isn't known."""
     chunks: AsyncIterator[bytes]
+    """Decompressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Call:
     """To be passed on as it is."""
 
     path: str
+    content_type: str
     body: bytes
     request_id: str
 
@@ -60,11 +66,13 @@ Parts = Annotated[AllParts, Depends(_parts)]
 
 
 def _incoming(request: Request) -> Incoming:
-    announced = request.headers.get("content-length", "")
+    headers = request.headers
+    encoding = headers.get("content-encoding", "")
+    announced = "" if encoding else headers.get("content-length", "")
     return Incoming(
-        content_type=request.headers.get("content-type", ""),
+        content_type=headers.get("content-type", ""),
         announced_bytes=int(announced) if announced.isdecimal() else 0,
-        chunks=request.stream(),
+        chunks=decoded(request.stream(), encoding),
     )
 
 
@@ -90,15 +98,33 @@ def json_body(model: type[_Model]) -> Callable[[bytes], Awaitable[_Model]]:
     return read
 
 
-def _call(request: Request, body: WholeBody) -> Call:
-    return Call(path=request.url.path, body=body, request_id=request.state.request_id)
+def _call(request: Request, incoming: IncomingBody, body: WholeBody) -> Call:
+    """Clients that send no form send JSON, whatever they call it."""
+    is_form = incoming.content_type.startswith("multipart/")
+    return Call(
+        path=request.url.path,
+        content_type=incoming.content_type if is_form else "application/json",
+        body=body,
+        request_id=request.state.request_id,
+    )
 
 
 TheCall = Annotated[Call, Depends(_call)]
 
 
-def _range_header(request: Request) -> str | None:
-    return request.headers.get("range")
+def _creation(
+    request: Request,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            description="The same call with the same key creates nothing more for 24 hours.",
+        ),
+    ] = None,
+) -> Creation:
+    return Creation(operation=f"{request.method} {request.url.path}", key=key)
 
 
-RangeHeader = Annotated[str | None, Depends(_range_header)]
+TheCreation = Annotated[Creation, Depends(_creation)]

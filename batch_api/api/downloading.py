@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from batch_api.errors import APIError
+from batch_api.store.tables import FileRow
 
 _CHUNK_BYTES = 256 * 1024
 _NAME_CHARACTERS = 150
@@ -32,20 +33,26 @@ class Span:
     size: int
     is_partial: bool
 
-    def headers(self, filename: str) -> dict[str, str]:
-        headers = {
-            "content-type": "application/octet-stream",
-            "content-length": str(self.end - self.start),
-            "content-disposition": _attachment(filename[:_NAME_CHARACTERS]),
-            "accept-ranges": "bytes",
-        }
-        if self.is_partial:
-            headers["content-range"] = f"bytes {self.start}-{self.end - 1}/{self.size}"
-        return headers
-
 
 def whole(size: int) -> Span:
     return Span(0, size, size, is_partial=False)
+
+
+def headers(file: FileRow, span: Span) -> dict[str, str]:
+    headers = {
+        "content-type": "application/octet-stream",
+        "content-length": str(span.end - span.start),
+        "content-disposition": _attachment(file.filename[:_NAME_CHARACTERS]),
+        "accept-ranges": "bytes",
+        "etag": etag(file.sha256),
+    }
+    if span.is_partial:
+        headers["content-range"] = f"bytes {span.start}-{span.end - 1}/{span.size}"
+    return headers
+
+
+def etag(sha256: str) -> str:
+    return f'"{sha256}"'
 
 
 def span_of(wanted: str | None, size: int) -> Span:
@@ -71,12 +78,12 @@ def span_of(wanted: str | None, size: int) -> Span:
 class Download(StreamingResponse):
     """Closes the file whatever becomes of the client."""
 
-    def __init__(self, file: BinaryIO, *, filename: str, span: Span) -> None:
+    def __init__(self, file: BinaryIO, span: Span, headers: dict[str, str]) -> None:
         self._file = file
         super().__init__(
             _chunks(file, span),
             status_code=206 if span.is_partial else 200,
-            headers=span.headers(filename),
+            headers=headers,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

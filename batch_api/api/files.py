@@ -1,44 +1,91 @@
 """`/v1/files`."""
 
 import asyncio
+import json
+from dataclasses import astuple
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal, get_args
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from batch_api.api.deps import AllParts, IncomingBody, Parts, RangeHeader
-from batch_api.api.downloading import Download, span_of, whole
+from batch_api.api.deps import AllParts, IncomingBody, Parts, TheCreation
+from batch_api.api.documents import errors, links, takes_form
+from batch_api.api.downloading import Download, etag, headers, span_of, whole
+from batch_api.api.idempotency import Creation
 from batch_api.api.missing import no_such_cursor, no_such_file
-from batch_api.api.uploading import Upload, receive
-from batch_api.schemas.files import DeletedFile, File
+from batch_api.api.uploading import Described, receive
+from batch_api.errors import APIError
+from batch_api.schemas.files import DeletedFile, File, Purpose
 from batch_api.schemas.ids import file_id
 from batch_api.schemas.lists import Listing
 from batch_api.store import files
 from batch_api.store.blobs import Written
+from batch_api.store.files import Listed
 from batch_api.store.pages import UnknownCursor
 from batch_api.store.tables import FileRow
 from batch_api.store.trouble import StoreError
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
-_BATCH_EXPIRY_SECONDS = 30 * 24 * 3600
+
+_BY_ID = {"parameters": {"id": "$response.body#/id"}}
+_EXAMPLE = json.dumps(
+    {
+        "custom_id": "row-1",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "demo", "messages": [{"role": "user", "content": "What is 2+2?"}]},
+    }
+)
+_FORM = takes_form(
+    ["purpose", "file"],
+    properties={
+        "purpose": {"enum": list(get_args(Purpose)), "examples": ["batch"]},
+        "expires_after[anchor]": {"const": "created_at"},
+        "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2_592_000},
+        "file": {"type": "string", "format": "binary", "examples": [_EXAMPLE]},
+    },
+    dependentRequired={
+        "expires_after[anchor]": ["expires_after[seconds]"],
+        "expires_after[seconds]": ["expires_after[anchor]"],
+    },
+)
+_BINARY = {
+    "description": "The bytes.",
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+}
 
 
-@router.post("")
-async def create(incoming: IncomingBody, parts: Parts) -> File:
+@router.post(
+    "",
+    operation_id="createFile",
+    openapi_extra=_FORM,
+    responses=errors(404, body=True)
+    | links(
+        retrieveFile=_BY_ID,
+        downloadFile=_BY_ID,
+        deleteFile=_BY_ID,
+        createBatch={"requestBody": {"input_file_id": "$response.body#/id"}},
+    ),
+)
+async def create(incoming: IncomingBody, parts: Parts, creation: TheCreation) -> File:
     """The bytes are on the disk before the row speaks of them, and the row before the answer."""
     id = file_id()
     async with parts.blobs.writing(id) as writer:
-        upload = await receive(incoming, writer, parts.settings)
+        described = await receive(incoming, writer, parts.settings)
         written = await parts.blobs.publish(id, writer)
     try:
-        return _file(await _add(parts, id, upload, written))
-    except StoreError:
+        row = await _add(parts, id, described, written, creation)
+    except (StoreError, APIError):
         await parts.blobs.delete(id)
         raise
+    if row.id != id:
+        await parts.blobs.delete(id)
+    return as_file(row)
 
 
-@router.get("")
+@router.get("", operation_id="listFiles", responses=errors(400))
 async def listing(
     parts: Parts,
     after: str | None = None,
@@ -54,31 +101,46 @@ async def listing(
             )
     except UnknownCursor as error:
         raise no_such_cursor(after) from error
-    return Listing[File].of([_file(row) for row in page.rows], has_more=page.has_more)
+    return Listing[File].of([as_file(row) for row in page.rows], has_more=page.has_more)
 
 
-@router.get("/{id}")
+@router.get("/{id}", operation_id="retrieveFile", responses=errors(404))
 async def one(id: str, parts: Parts) -> File:
-    return _file(await _find(parts, id))
+    return as_file(await _find(parts, id))
 
 
-@router.get("/{id}/content", response_class=Response)
-async def content(id: str, parts: Parts, wanted: RangeHeader) -> Response:
+@router.get(
+    "/{id}/content",
+    operation_id="downloadFile",
+    response_class=Response,
+    responses=errors(404, 416) | {200: _BINARY, 206: _BINARY},
+)
+async def content(
+    id: str,
+    parts: Parts,
+    wanted: Annotated[str | None, Header(alias="Range")] = None,
+    if_range: Annotated[str | None, Header(alias="If-Range")] = None,
+) -> Response:
     row = await _find(parts, id)
-    span = span_of(wanted, row.bytes)
+    span = span_of(wanted if if_range in (None, etag(row.sha256)) else None, row.bytes)
     opened = await asyncio.to_thread(_open, parts.blobs.path(row.id))
     if opened is None:
         raise no_such_file(id)
-    return Download(opened, filename=row.filename, span=span)
+    return Download(opened, span, headers(row, span))
 
 
-@router.head("/{id}/content", response_class=Response)
+@router.head(
+    "/{id}/content",
+    operation_id="measureFile",
+    response_class=Response,
+    responses={404: {"description": "It is not there, or no longer."}},
+)
 async def content_head(id: str, parts: Parts) -> Response:
     row = await _find(parts, id)
-    return Response(headers=whole(row.bytes).headers(row.filename))
+    return Response(headers=headers(row, whole(row.bytes)))
 
 
-@router.delete("/{id}")
+@router.delete("/{id}", operation_id="deleteFile", responses=errors(404, 507))
 async def delete(id: str, parts: Parts) -> DeletedFile:
     """A batch that still reads the file keeps its bytes, and drops them at its end."""
     async with parts.database.write.begin() as session:
@@ -92,14 +154,6 @@ async def delete(id: str, parts: Parts) -> DeletedFile:
     return DeletedFile(id=id)
 
 
-async def _find(parts: AllParts, id: str) -> FileRow:
-    async with parts.database.read() as session:
-        row = await files.get(session, id, now=parts.clock.now())
-    if row is None:
-        raise no_such_file(id)
-    return row
-
-
 def _open(path: Path) -> BinaryIO | None:
     """Opened before the answer starts: a delete can't cut it short then. None: deleted."""
     try:
@@ -108,25 +162,42 @@ def _open(path: Path) -> BinaryIO | None:
         return None
 
 
-async def _add(parts: AllParts, id: str, upload: Upload, written: Written) -> FileRow:
-    created_at = int(parts.clock.now())
-    lifetime = upload.expires_after_seconds
-    if lifetime is None and upload.purpose == "batch":
-        lifetime = _BATCH_EXPIRY_SECONDS
+async def _add(
+    parts: AllParts, id: str, described: Described, written: Written, creation: Creation
+) -> FileRow:
+    """Or the file that the same call created before."""
+    now = parts.clock.now()
+    lifetime = described.lifetime_seconds
     async with parts.database.write.begin() as session:
+        asked = [*astuple(described), written.sha256]
+        claimed = await creation.claim(session, id, asked=asked, now=now)
+        if claimed != id:
+            return await _get(session, claimed, now)
         return files.add(
             session,
             id=id,
-            filename=upload.filename,
-            purpose=upload.purpose,
+            filename=described.filename,
+            purpose=described.purpose,
             bytes=written.bytes,
             sha256=written.sha256,
-            created_at=created_at,
-            expires_at=None if lifetime is None else created_at + lifetime,
+            created_at=int(now),
+            expires_at=None if lifetime is None else int(now) + lifetime,
         )
 
 
-def _file(row: FileRow) -> File:
+async def _find(parts: AllParts, id: str) -> FileRow:
+    async with parts.database.read() as session:
+        return await _get(session, id, parts.clock.now())
+
+
+async def _get(session: AsyncSession, id: str, now: float) -> FileRow:
+    row = await files.get(session, id, now=now)
+    if row is None:
+        raise no_such_file(id)
+    return row
+
+
+def as_file(row: FileRow | Listed) -> File:
     return File(
         id=row.id,
         bytes=row.bytes,

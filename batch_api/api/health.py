@@ -5,6 +5,7 @@ import asyncio
 from fastapi import APIRouter
 
 from batch_api.api.deps import Parts
+from batch_api.api.documents import errors
 from batch_api.api.models import served
 from batch_api.errors import Unavailable
 from batch_api.store import batches
@@ -15,12 +16,12 @@ router = APIRouter(tags=["health"])
 _STORE_SECONDS = 5
 
 
-@router.get("/health")
+@router.get("/health", operation_id="isAlive")
 async def alive() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/ready")
+@router.get("/ready", operation_id="isReady", responses=errors())
 async def ready(parts: Parts) -> dict[str, str]:
     """200 if the store and at least one upstream answer, else 503."""
     try:

@@ -7,21 +7,23 @@ from fastapi import APIRouter, Response
 from starlette.types import Receive, Scope, Send
 
 from batch_api.api.deps import Call, Parts, TheCall
+from batch_api.api.documents import errors, takes_any
 from batch_api.disconnect import while_connected
 from batch_api.errors import APIError, Unavailable
 from batch_api.schemas.priority import PRIORITY_HEADER
-from batch_api.upstream import UpstreamAway, UpstreamBroke, UpstreamUnreachable
+from batch_api.upstream import (
+    OVERLOADED,
+    UpstreamAway,
+    UpstreamBroke,
+    UpstreamUnreachable,
+    retry_after_seconds,
+)
 from batch_api.upstreams import Upstreams
 
 router = APIRouter(tags=["inference"])
 
-_KEPT_HEADERS = (
-    "content-type",
-    "cache-control",
-    "retry-after",
-    "retry-after-ms",
-    "x-should-retry",
-)
+_KEPT_HEADERS = ("content-type", "cache-control", "retry-after-ms", "x-should-retry")
+_RETRY_AFTER_SECONDS = 1
 
 
 class BadGateway(APIError):
@@ -29,13 +31,40 @@ class BadGateway(APIError):
     code = "upstream_broke"
 
 
-@router.post("/v1/chat/completions", response_class=Response)
-@router.post("/v1/completions", response_class=Response)
-@router.post("/v1/embeddings", response_class=Response)
-@router.post("/v1/responses", response_class=Response)
+_ENDPOINTS = {
+    "/v1/chat/completions": ("createChatCompletion", ["model", "messages"]),
+    "/v1/completions": ("createCompletion", ["model", "prompt"]),
+    "/v1/embeddings": ("createEmbedding", ["model", "input"]),
+    "/v1/responses": ("createResponse", ["model", "input"]),
+    "/v1/moderations": ("createModeration", ["input"]),
+    "/v1/images/generations": ("createImage", ["prompt"]),
+    "/v1/images/edits": ("createImageEdit", ["prompt"]),
+    "/v1/videos": ("createVideo", ["prompt"]),
+}
+"""What each is called, and what its body can't do without."""
+
+_REPLY = {
+    "description": "What the upstream says.",
+    "content": {
+        "application/json": {"schema": {"type": "object"}},
+        "text/event-stream": {"schema": {"type": "string"}},
+    },
+}
+
+
 async def pass_on(call: TheCall, parts: Parts) -> Response:
     """The upstream judges the body, and answers 404 to what it doesn't have."""
     return Relay(parts.upstreams, call)
+
+
+for _path, (_name, _required) in _ENDPOINTS.items():
+    router.post(
+        _path,
+        operation_id=_name,
+        response_class=Response,
+        openapi_extra=takes_any(**{name: {} for name in _required}),
+        responses=errors(400, 404, 413, 415, 429, 502) | {200: _REPLY, "default": _REPLY},
+    )(pass_on)
 
 
 class Relay(Response):
@@ -52,7 +81,11 @@ class Relay(Response):
         await while_connected(receive, self._relay())
 
     async def _relay(self) -> None:
-        headers = {PRIORITY_HEADER: "interactive", "x-request-id": self._call.request_id}
+        headers = {
+            PRIORITY_HEADER: "interactive",
+            "x-request-id": self._call.request_id,
+            "content-type": self._call.content_type,
+        }
         try:
             async with self._upstreams.open(
                 "POST", self._call.path, body=self._call.body, headers=headers
@@ -92,11 +125,20 @@ class Relay(Response):
         if self._begun:
             return
         self._begun = True
-        kept = {name: reply.headers[name] for name in _KEPT_HEADERS if name in reply.headers}
-        headers = [(name.encode(), value.encode()) for name, value in (kept | more).items()]
+        kept = _kept_headers(reply) | more
+        headers = [(name.encode(), value.encode()) for name, value in kept.items()]
         await self._send(
             {"type": "http.response.start", "status": reply.status, "headers": headers}
         )
 
     async def _more(self, body: bytes) -> None:
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def _kept_headers(reply: aiohttp.ClientResponse) -> dict[str, str]:
+    """The SDK gives up if it is told to wait for more than two minutes."""
+    kept = {name: reply.headers[name] for name in _KEPT_HEADERS if name in reply.headers}
+    if reply.status in OVERLOADED:
+        seconds = retry_after_seconds(reply.headers) or _RETRY_AFTER_SECONDS
+        kept["retry-after"] = f"{seconds:g}"
+    return kept

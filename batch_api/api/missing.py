@@ -9,6 +9,10 @@ def no_such_file(id: str, *, param: str = "id") -> NotFound:
     return NotFound(f"No such File object: {_shown(id)}", param=param)
 
 
+def no_such_upload(id: str) -> NotFound:
+    return NotFound(f"No such Upload object: {_shown(id)}", param="upload_id")
+
+
 def no_such_batch(id: str) -> NotFound:
     return NotFound(f"No batch found with id '{_shown(id)}'.", code="batch_not_found")
 

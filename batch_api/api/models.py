@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from batch_api.api.deps import AllParts, Parts
+from batch_api.api.documents import errors, links
 from batch_api.api.missing import no_such_model
 from batch_api.errors import Unavailable
 from batch_api.upstream import UpstreamBroke, UpstreamUnreachable
@@ -13,14 +14,15 @@ from batch_api.upstream import UpstreamBroke, UpstreamUnreachable
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 _UPSTREAM_SECONDS = 10
+_LINKS = links(retrieveModel={"parameters": {"id": "$response.body#/data/0/id"}})
 
 
-@router.get("")
+@router.get("", operation_id="listModels", responses=errors() | _LINKS)
 async def listing(parts: Parts) -> dict[str, Any]:
     return {"object": "list", "data": await served(parts)}
 
 
-@router.get("/{id:path}")
+@router.get("/{id:path}", operation_id="retrieveModel", responses=errors(404))
 async def one(id: str, parts: Parts) -> dict[str, Any]:
     """Ids of models have slashes and colons in them."""
     for model in await served(parts):

@@ -43,6 +43,7 @@ class Intake:
         self._wakeup = wakeup
         self._stop = asyncio.Event()
         self.waits_for: str | None = None
+        self._is_one_model = not settings.allow_mixed_models
         self._limits = Limits(
             lines=settings.max_batch_lines,
             line_bytes=settings.max_line_bytes,
@@ -74,7 +75,7 @@ class Intake:
         """None while no upstream tells its models; a batch that is over need not wait for that."""
         is_due = batch.expires_at is not None and batch.expires_at <= self._clock.now()
         if batch.status == BatchStatus.CANCELLING or is_due:
-            return LineRules(batch.endpoint, None)
+            return LineRules(batch.endpoint, None, is_one_model=self._is_one_model)
         try:
             models = await self._upstreams.models()
         except UpstreamUnusable as error:
@@ -84,7 +85,8 @@ class Intake:
             return None
         self.waits_for = None
         # An upstream that doesn't answer may serve a model that no other knows.
-        return LineRules(batch.endpoint, models.ids if models.are_all else None)
+        known = models.ids if models.are_all else None
+        return LineRules(batch.endpoint, known, is_one_model=self._is_one_model)
 
     async def _validate(self, batch: BatchRow, rules: LineRules) -> None:
         async with self._database.write.begin() as session:

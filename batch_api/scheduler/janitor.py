@@ -1,4 +1,4 @@
-"""Leases that ran out, deadlines, expired files, and answers that the files now have."""
+"""Leases that ran out, deadlines, what has expired, and answers that the files now have."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from batch_api.clock import Clock
 from batch_api.lifecycle import RequestState
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
-from batch_api.store import batches, files, requests
+from batch_api.store import batches, files, requests, uploads
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.tables import BatchRow
@@ -43,6 +43,7 @@ class Janitor:
                 await patiently(self.reclaim_once, 0)
             await patiently(self.expire_once, 0)
             await patiently(self.drop_expired_files_once, 0)
+            await patiently(self.expire_uploads_once, 0)
             while not stop.is_set() and await patiently(self.trim_once, 0) > 0:
                 pass
 
@@ -84,6 +85,19 @@ class Janitor:
             if not is_held:
                 await self._blobs.delete(id)
         return len(expired)
+
+    async def expire_uploads_once(self) -> int:
+        """Give up the uploads that were not completed in time; return how many."""
+        async with self._database.read() as session:
+            overdue = await uploads.overdue(session, now=self._clock.now())
+        for number in overdue:
+            async with self._database.write.begin() as session:
+                # Completed in this very moment, it has no parts any more.
+                await uploads.expire(session, number)
+                dropped = await uploads.remove_parts(session, number)
+            for id in dropped:
+                await self._blobs.delete(id)
+        return len(overdue)
 
     async def trim_once(self) -> int:
         """Drop some answers of a batch that is over; return how many."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from batch_api.lifecycle import BatchStatus
 from batch_api.schemas.files import ExpiresAfter
@@ -17,7 +17,7 @@ Endpoint = Literal[
     "/v1/images/edits",
     "/v1/videos",
 ]
-"""All that the SDK knows. What the upstream lacks, it says itself, line by line."""
+"""All that the SDK knows."""
 
 MetadataKey = Annotated[str, Field(max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
@@ -27,11 +27,20 @@ Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
 class NewBatch(BaseModel):
     """Keys that we don't know are ignored, and an explicit null is no value."""
 
+    model_config = ConfigDict(strict=True)
+
     input_file_id: str
     endpoint: Endpoint
-    completion_window: Literal["24h"]
+    completion_window: str
+    """One of those that the settings allow."""
     metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
+
+
+class DeletedBatch(BaseModel):
+    id: str
+    object: Literal["batch"] = "batch"
+    deleted: Literal[True] = True
 
 
 class RequestCounts(BaseModel):

@@ -11,6 +11,14 @@ def file_id() -> str:
     return "file-" + "".join(secrets.choice(_BASE62) for _ in range(22))
 
 
+def upload_id() -> str:
+    return f"upload_{secrets.token_hex(16)}"
+
+
+def part_id() -> str:
+    return f"part_{secrets.token_hex(16)}"
+
+
 def batch_id() -> str:
     return f"batch_{secrets.token_hex(16)}"
 

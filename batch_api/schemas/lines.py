@@ -22,8 +22,16 @@ _REQUIRED = {
     "/v1/embeddings": "input",
     "/v1/responses": "input",
     "/v1/moderations": "input",
+    "/v1/images/generations": "prompt",
+    "/v1/images/edits": "prompt",
+    "/v1/videos": "prompt",
 }
-_ARRAYS = {"messages"}
+# How its JSON may begin, and how that is said.
+_TYPES = {
+    "messages": (b"[", "an array"),
+    "input": (b'["', "a string or an array"),
+    "prompt": (b'["', "a string or an array"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +54,19 @@ class InputLine:
 
 
 class LineRules:
-    """What a line must be, given its batch's endpoint and the models that are served.
+    """What the lines of a batch must be, given its endpoint and the models that are served."""
 
-    `models` is None where nobody can say which models there are.
-    """
+    def __init__(
+        self, endpoint: str, models: frozenset[str] | None, *, is_one_model: bool = False
+    ) -> None:
+        """`models` is None where nobody can say which models there are.
 
-    def __init__(self, endpoint: str, models: frozenset[str] | None) -> None:
+        `is_one_model`: all lines must name the model that the first one names.
+        """
         self._endpoint = endpoint
         self._models = models
+        self._is_one_model = is_one_model
+        self._first_model = ""
 
     def read(self, raw: bytes, line: int) -> InputLine | list[Problem]:
         """The line, or everything that is wrong with it."""
@@ -76,18 +89,22 @@ class LineRules:
             yield "invalid_json_line", "The line is not UTF-8.", None
             return
         for name in ("custom_id", "method", "url", "body"):
-            if name not in fields:
+            if name not in fields or _spells(fields, name, b"null"):
                 message = f"Missing required parameter: '{name}'."
                 yield "missing_required_parameter", message, name
-        if "custom_id" in fields:
-            yield from _problems_of_custom_id(_text(fields["custom_id"]))
-        if "method" in fields and _text(fields["method"]) != "POST":
+            else:
+                yield from self._problems_of_field(name, fields[name])
+
+    def _problems_of_field(self, name: str, raw: msgspec.Raw) -> Iterator[tuple[str, str, str]]:
+        if name == "custom_id":
+            yield from _problems_of_custom_id(_text(raw))
+        elif name == "method" and _text(raw) != "POST":
             yield "invalid_method", "The method must be 'POST'.", "method"
-        if "url" in fields and _text(fields["url"]) != self._endpoint:
+        elif name == "url" and _text(raw) != self._endpoint:
             message = f"The url must be the batch's endpoint, '{self._endpoint}'."
             yield "invalid_url", message, "url"
-        if "body" in fields:
-            yield from self._problems_of_body(bytes(fields["body"]))
+        elif name == "body":
+            yield from self._problems_of_body(bytes(raw))
 
     def _problems_of_body(self, raw: bytes) -> Iterator[tuple[str, str, str]]:
         try:
@@ -99,8 +116,9 @@ class LineRules:
         required = _REQUIRED.get(self._endpoint)
         if required and (required not in body or _spells(body, required, b"null")):
             yield "invalid_request", f"The body needs '{required}'.", f"body.{required}"
-        elif required in _ARRAYS and not bytes(body[required]).startswith(b"["):
-            yield "invalid_request", f"'{required}' must be an array.", f"body.{required}"
+        elif required and bytes(body[required])[0] not in _TYPES[required][0]:
+            message = f"'{required}' must be {_TYPES[required][1]}."
+            yield "invalid_request", message, f"body.{required}"
         if _spells(body, "stream", b"true"):
             yield "streaming_unsupported", "A batch can't stream.", "body.stream"
 
@@ -108,10 +126,15 @@ class LineRules:
         model = _text(body["model"]) if "model" in body else None
         if model is None:
             yield "invalid_request", "The body needs a 'model', a string.", "body.model"
+        elif self._is_one_model and self._first_model not in ("", model):
+            message = f"A batch is for a single model, here '{self._first_model[:100]}'."
+            yield "mismatched_model", message, "body.model"
         elif self._models is not None and model not in self._models:
             known = ", ".join(sorted(self._models))
             message = f"The model '{model[:100]}' does not exist here; there is: {known}."
             yield "model_not_found", message, "body.model"
+        else:
+            self._first_model = self._first_model or model
 
 
 def _problems_of_custom_id(custom_id: str | None) -> Iterator[tuple[str, str, str]]:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import FINAL_STATUSES, BatchStatus
-from batch_api.store.pages import Page, page_after
+from batch_api.store.pages import Page, rows_after
 from batch_api.store.tables import BatchRow
 
 
@@ -86,11 +86,22 @@ async def get(session: AsyncSession, id: str) -> BatchRow | None:
     return row
 
 
+async def remove(session: AsyncSession, number: int) -> bool:
+    """A final batch whose requests are removed; its files stay."""
+    removed = await session.scalar(
+        delete(BatchRow)
+        .where(BatchRow.number == number, BatchRow.status.in_(FINAL_STATUSES))
+        .returning(BatchRow.number)
+    )
+    return removed is not None
+
+
 async def page(session: AsyncSession, *, after: str | None, limit: int) -> Page[BatchRow]:
     """Newest first. Raises UnknownCursor if no batch has the id `after`."""
-    return await page_after(
+    rows = await rows_after(
         session, select(BatchRow), BatchRow, after=after, limit=limit, order="desc"
     )
+    return Page.of((await session.scalars(rows)).all(), limit)
 
 
 async def open_ones(session: AsyncSession, *statuses: BatchStatus) -> Sequence[BatchRow]:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,13 @@ class Blobs:
     async def publish(self, id: str, writer: BlobWriter) -> Written:
         """Sync the bytes, give them their name, sync the folder."""
         return await asyncio.to_thread(self._publish, id, writer)
+
+    async def read(self, ids: Iterable[str]) -> AsyncGenerator[bytes]:
+        """The bytes of one blob after the other. Raises FileNotFoundError."""
+        for id in ids:
+            with await asyncio.to_thread(self.path(id).open, "rb", buffering=0) as file:
+                while chunk := await asyncio.to_thread(file.read, _BUFFER_BYTES):
+                    yield chunk
 
     async def delete(self, id: str) -> None:
         await asyncio.to_thread(self.path(id).unlink, missing_ok=True)

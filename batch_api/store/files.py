@@ -1,13 +1,28 @@
 """Statements on `files`."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Select, delete, or_, select, union, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import FINAL_STATUSES
-from batch_api.store.pages import Order, Page, page_after
-from batch_api.store.tables import BatchRow, FileRow
+from batch_api.store.pages import Order, Page, rows_after
+from batch_api.store.tables import BatchRow, FileRow, PartRow
+
+
+class Listed(NamedTuple):
+    """As much of a file as lists tell."""
+
+    id: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: int
+    expires_at: int | None
+
+
+_LISTED_COLUMNS = [getattr(FileRow, name) for name in Listed._fields]
 
 
 def add(
@@ -48,12 +63,16 @@ async def page(
     order: Order,
     purpose: str | None,
     now: float,
-) -> Page[FileRow]:
+) -> Page[Listed]:
     """Raises UnknownCursor if no file has the id `after`."""
-    rows = select(FileRow).where(_alive(now))
+    rows = select(*_LISTED_COLUMNS).where(_alive(now))
     if purpose is not None:
         rows = rows.where(FileRow.purpose == purpose)
-    return await page_after(session, rows, FileRow, after=after, limit=limit, order=order)
+    rows = await rows_after(session, rows, FileRow, after=after, limit=limit, order=order)
+    # As Core does it: the ORM takes five times as long, and a page may have 10,000 rows.
+    connection = await session.connection()
+    found = (await connection.execute(rows)).all()
+    return Page.of([Listed._make(row) for row in found], limit)
 
 
 async def remove(session: AsyncSession, id: str) -> bool:
@@ -74,7 +93,7 @@ async def is_held(session: AsyncSession, id: str) -> bool:
 
 async def known_blobs(session: AsyncSession) -> Sequence[str]:
     """The ids of all bytes that are held."""
-    return (await session.scalars(union(*_holders()))).all()
+    return (await session.scalars(union(*_holders(), select(PartRow.id)))).all()
 
 
 def _holders() -> tuple[Select[str], Select[str]]:

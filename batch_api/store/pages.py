@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from batch_api.store.tables import BatchRow, FileRow
 
 Order = Literal["asc", "desc"]
-Row = TypeVar("Row", FileRow, BatchRow)
+Item = TypeVar("Item")
+Rows = TypeVar("Rows", bound=Select[Any])
 
 
 class UnknownCursor(Exception):
@@ -18,26 +19,30 @@ class UnknownCursor(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[Row]):
-    rows: Sequence[Row]
+class Page(Generic[Item]):
+    rows: Sequence[Item]
     has_more: bool
 
+    @classmethod
+    def of(cls, found: Sequence[Item], limit: int) -> Self:
+        """`found` has one more than `limit` if there are more."""
+        return cls(rows=found[:limit], has_more=len(found) > limit)
 
-async def page_after(
+
+async def rows_after(
     session: AsyncSession,
-    rows: Select[Row],
-    table: type[Row],
+    rows: Rows,
+    table: type[FileRow] | type[BatchRow],
     *,
     after: str | None,
     limit: int,
     order: Order,
-) -> Page[Row]:
-    """Raises UnknownCursor."""
+) -> Rows:
+    """Those of a page, and one more. Raises UnknownCursor."""
     if after is not None:
         cursor = await session.scalar(select(table.number).where(table.id == after))
         if cursor is None:
             raise UnknownCursor
         rows = rows.where(table.number > cursor if order == "asc" else table.number < cursor)
     by = table.number.asc() if order == "asc" else table.number.desc()
-    found = (await session.scalars(rows.order_by(by).limit(limit + 1))).all()
-    return Page(rows=found[:limit], has_more=len(found) > limit)
+    return rows.order_by(by).limit(limit + 1)

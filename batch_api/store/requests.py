@@ -85,7 +85,9 @@ async def add(session: AsyncSession, batch_number: int, places: Iterable[Place])
 
 
 async def remove(session: AsyncSession, batch_number: int) -> None:
-    """Forget a batch's lines, to validate it anew or because it failed."""
+    """Forget a batch's lines: to validate it anew, or because it failed or is deleted."""
+    ids = select(RequestRow.id).where(RequestRow.batch_number == batch_number)
+    await session.execute(delete(AnswerRow).where(AnswerRow.request_id.in_(ids)))
     await session.execute(delete(RequestRow).where(RequestRow.batch_number == batch_number))
 
 

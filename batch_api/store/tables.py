@@ -17,10 +17,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from batch_api.lifecycle import FINAL_STATUSES, BatchStatus, RequestState
+from batch_api.lifecycle import FINAL_STATUSES, BatchStatus, RequestState, UploadStatus
 
 # SQLite numbers rows by itself only in a column of exactly this type.
 _Number = BigInteger().with_variant(Integer, "sqlite")
+# A late answer for what was deleted must not find a new row under the old number.
+_NEVER_REUSED = {"sqlite_autoincrement": True}
 
 
 def _one_of(column: str, words: Iterable[str]) -> str:
@@ -116,6 +118,7 @@ class BatchRow(Table):
         CheckConstraint(_finals_have_their_moment(), name="final_moment"),
         CheckConstraint("completed >= 0 AND failed >= 0", name="counts_positive"),
         CheckConstraint("completed + failed <= coalesce(total, 0)", name="counts"),
+        _NEVER_REUSED,
     )
 
 
@@ -159,6 +162,7 @@ class RequestRow(Table):
         ),
         CheckConstraint(_one_of("state", RequestState), name="state"),
         CheckConstraint("(state = 'leased') = (leased_until IS NOT NULL)", name="lease"),
+        _NEVER_REUSED,
     )
 
 
@@ -171,3 +175,61 @@ class AnswerRow(Table):
         ForeignKey("requests.id"), primary_key=True, autoincrement=False
     )
     line: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class UploadRow(Table):
+    """A file that is sent in parts, until they are put together."""
+
+    __tablename__ = "uploads"
+
+    number: Mapped[int] = mapped_column(_Number, primary_key=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    mime_type: Mapped[str]
+    bytes: Mapped[int]
+    """As declared: what its parts must add up to."""
+    file_expires_after_seconds: Mapped[int | None]
+    status: Mapped[str]
+    created_at: Mapped[int]
+    expires_at: Mapped[int]
+    part_ids: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What it was completed with, in order."""
+    file_id: Mapped[str | None] = mapped_column(unique=True)
+
+    __table_args__ = (
+        Index(
+            "ix_uploads_pending",
+            "expires_at",
+            sqlite_where=text("status = 'pending'"),
+            postgresql_where=text("status = 'pending'"),
+        ),
+        CheckConstraint(_one_of("status", UploadStatus), name="status"),
+        CheckConstraint("(status = 'completed') = (file_id IS NOT NULL)", name="file"),
+        CheckConstraint("(file_id IS NULL) = (part_ids IS NULL)", name="part_ids"),
+        CheckConstraint("bytes > 0", name="bytes_positive"),
+    )
+
+
+class PartRow(Table):
+    """A part of a pending upload; its bytes lie in the blob of the same id."""
+
+    __tablename__ = "parts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    upload_number: Mapped[int] = mapped_column(ForeignKey("uploads.number"), index=True)
+    bytes: Mapped[int]
+    created_at: Mapped[int]
+
+
+class IdempotencyKeyRow(Table):
+    """A creating call that was made under a key, and what it created."""
+
+    __tablename__ = "idempotency_keys"
+
+    operation: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    """Of what was asked for: the same key with anything else is a mistake."""
+    object_id: Mapped[str]
+    expires_at: Mapped[int] = mapped_column(index=True)

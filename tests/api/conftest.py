@@ -28,9 +28,13 @@ LINE = b'{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "bo
 class TurnableClock(Clock):
     def __init__(self) -> None:
         self.wall = float(START)
+        self.steady = 1_000.0
 
     def now(self) -> float:
         return self.wall
+
+    def monotonic(self) -> float:
+        return self.steady
 
 
 @dataclass
@@ -73,6 +77,8 @@ def settings(tmp_path: Path) -> Settings:
             "data_dir": tmp_path / "data",
             "max_file_bytes": 8 * MIB,
             "max_batch_file_bytes": 4 * MIB,
+            "max_upload_bytes": 16 * MIB,
+            "max_part_bytes": MIB,
             "max_body_bytes": MIB,
         }
     )

@@ -8,6 +8,7 @@ from openai.types import Batch
 from sqlalchemy import update
 
 from batch_api.lifecycle import BatchStatus
+from batch_api.settings import Settings
 from batch_api.store import batches
 from batch_api.store.tables import BatchRow
 from tests.api.conftest import START, Site
@@ -57,15 +58,67 @@ async def test_a_batch_has_every_field_of_openais(site: Site) -> None:
     assert missing == set()
 
 
-@pytest.mark.parametrize(
-    "endpoint", ["/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/moderations"]
-)
-async def test_any_endpoint_that_the_sdk_knows_is_accepted(site: Site, endpoint: str) -> None:
+RARE = ["/v1/moderations", "/v1/images/generations", "/v1/images/edits", "/v1/videos"]
+
+
+@pytest.mark.parametrize("endpoint", ["/v1/completions", "/v1/embeddings", "/v1/responses"])
+async def test_a_batch_for_any_text_endpoint_is_accepted_without_asking(
+    site: Site, endpoint: str
+) -> None:
     status, batch = await post(
         site, {**VALID, "input_file_id": await site.upload(), "endpoint": endpoint}
     )
 
     assert (status, batch["endpoint"]) == (200, endpoint)
+    assert site.upstream.received == []
+
+
+@pytest.mark.parametrize("endpoint", RARE)
+async def test_a_batch_for_a_rare_endpoint_is_accepted_if_the_upstream_has_it(
+    site: Site, endpoint: str
+) -> None:
+    site.upstream.status = 400
+    site.upstream.answer(b'{"error": {"message": "Missing required parameter: input."}}')
+    new = {**VALID, "input_file_id": await site.upload(), "endpoint": endpoint}
+
+    assert (await post(site, new))[0] == 200
+    assert (await post(site, new))[0] == 200
+
+    (asked,) = site.upstream.received
+    assert (asked.line, asked.body) == (f"POST {endpoint} HTTP/1.1", b"{}")
+
+
+@pytest.mark.parametrize("absent", [404, 405])
+async def test_a_batch_for_a_route_that_no_upstream_has_is_refused(site: Site, absent: int) -> None:
+    site.upstream.status = absent
+    site.upstream.answer(b"{}")
+    new = {**VALID, "input_file_id": await site.upload(), "endpoint": "/v1/moderations"}
+
+    status, answer = await post(site, new)
+    site.upstream.status = 400
+    believed, _ = await post(site, new)
+    site.clock.steady += 60
+    asked_again, _ = await post(site, new)
+
+    assert (status, answer["error"]["param"]) == (400, "endpoint")
+    assert answer["error"]["code"] == "unsupported_value"
+    assert "'/v1/moderations'" in answer["error"]["message"]
+    assert (believed, asked_again) == (400, 200)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_batch_for_a_rare_endpoint_waits_for_an_upstream_that_can_be_asked(
+    site: Site, is_there: bool
+) -> None:
+    id = await site.upload()
+    site.upstream.status = 503
+    site.upstream.answer(b"{}")
+    if not is_there:
+        await site.upstream.stop()
+
+    status, answer = await post(site, {**VALID, "input_file_id": id, "endpoint": "/v1/moderations"})
+
+    assert (status, answer["error"]["code"]) == (503, "server_is_overloaded")
 
 
 async def test_an_explicit_null_is_no_value(site: Site) -> None:
@@ -384,3 +437,60 @@ async def test_a_failed_batch_lists_what_is_wrong_with_its_input(site: Site) -> 
 
     assert batch.errors is not None
     assert batch.errors.to_dict() == {"object": "list", "data": [problem]}
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "expired", "cancelled"])
+async def test_a_batch_that_is_over_can_be_deleted_and_its_files_stay(
+    site: Site, status: str
+) -> None:
+    batch = await create(site)
+    await set_row(site, batch.id, status=status, **{f"{status}_at": START})
+
+    async with site.http.delete(f"/v1/batches/{batch.id}") as response:
+        deleted = await response.json()
+    async with site.http.delete(f"/v1/batches/{batch.id}") as response:
+        assert response.status == 404
+
+    assert deleted == {"id": batch.id, "object": "batch", "deleted": True}
+    with pytest.raises(NotFoundError):
+        await site.client.batches.retrieve(batch.id)
+    assert (await site.client.batches.list()).data == []
+    assert (await site.client.files.retrieve(batch.input_file_id)).id == batch.input_file_id
+
+
+@pytest.mark.parametrize("status", ["validating", "in_progress", "finalizing", "cancelling"])
+async def test_a_batch_that_is_not_over_can_not_be_deleted(site: Site, status: str) -> None:
+    id = (await create(site)).id
+    await set_row(site, id, status=status)
+
+    async with site.http.delete(f"/v1/batches/{id}") as response:
+        error = (await response.json())["error"]
+
+    assert (response.status, response.headers["x-should-retry"]) == (409, "false")
+    assert error["message"] == f"Cannot delete a batch with status '{status}'."
+    assert (await site.client.batches.retrieve(id)).status == status
+
+
+class TestWithOtherWindows:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"completion_windows": ("1h", "7d")})
+
+    @pytest.mark.parametrize(("window", "seconds"), [("1h", 3600), ("7d", 604_800)])
+    async def test_a_window_that_the_settings_allow_sets_the_deadline(
+        self, site: Site, window: str, seconds: int
+    ) -> None:
+        new = {**VALID, "input_file_id": await site.upload(), "completion_window": window}
+
+        status, batch = await post(site, new)
+
+        assert (status, batch["completion_window"]) == (200, window)
+        assert batch["expires_at"] == batch["created_at"] + seconds
+
+    async def test_any_other_window_is_answered_with_those_that_are_allowed(
+        self, site: Site
+    ) -> None:
+        status, answer = await post(site, {**VALID, "input_file_id": "file-1"})
+
+        assert (status, answer["error"]["param"]) == (400, "completion_window")
+        assert "'1h', '7d'" in answer["error"]["message"]

@@ -81,3 +81,15 @@ async def test_content_is_bytes_whatever_the_client_accepts(site: Site) -> None:
     assert response.headers["content-disposition"] == (
         "attachment; filename=\"in.jsonl\"; filename*=UTF-8''in.jsonl"
     )
+
+
+async def test_a_range_of_another_version_of_the_file_gets_the_whole(site: Site) -> None:
+    id = await site.upload(CONTENT)
+    async with site.http.head(f"/v1/files/{id}/content") as response:
+        etag = response.headers["etag"]
+
+    for given, status in ((etag, 206), ('"other"', 200)):
+        headers = {"range": "bytes=0-3", "if-range": given}
+        async with site.http.get(f"/v1/files/{id}/content", headers=headers) as response:
+            assert response.status == status
+            assert await response.read() == (CONTENT[:4] if status == 206 else CONTENT)

@@ -149,3 +149,20 @@ async def test_a_full_database_is_a_full_disk(site: Site) -> None:
 
     assert (full.value.status_code, full.value.code) == (507, "insufficient_storage")
     assert (await site.client.files.retrieve(id)).id == id
+
+
+async def test_a_wrong_method_is_told_the_right_ones(site: Site) -> None:
+    async with site.http.put("/v1/files") as response:
+        assert (response.status, response.headers["allow"]) == (405, "GET, POST")
+    async with site.http.patch("/v1/batches/batch_1") as response:
+        assert (response.status, response.headers["allow"]) == (405, "DELETE, GET")
+
+
+async def test_the_sdk_learns_the_request_id_of_answers_and_of_errors(site: Site) -> None:
+    models = await site.client.models.list()
+    with pytest.raises(openai.NotFoundError) as missing:
+        await site.client.files.retrieve("file-x")
+
+    assert models._request_id
+    assert missing.value.request_id
+    assert missing.value.request_id != models._request_id

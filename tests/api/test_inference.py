@@ -16,7 +16,19 @@ SECOND = b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "llo"
 DONE = b"data: [DONE]\n\n"
 
 
-@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/embeddings", "/v1/responses"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        CHAT,
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/moderations",
+        "/v1/images/generations",
+        "/v1/images/edits",
+        "/v1/videos",
+    ],
+)
 async def test_a_request_reaches_the_upstream_byte_for_byte(site: Site, path: str) -> None:
     body = b'{ "model": "m",\n "n": 123456789012345678901234567890.10, "\\ud800": "\xff" }'
     site.upstream.answer(b'{"a": ', b"1}")
@@ -44,6 +56,48 @@ async def test_an_error_of_the_upstream_is_passed_on_with_its_advice(site: Site)
     headers = limited.value.response.headers
     assert (headers["retry-after"], headers["x-should-retry"]) == ("7", "false")
     assert "server" not in headers or headers["server"] != "x"
+
+
+async def test_a_form_reaches_the_upstream_as_a_form(site: Site) -> None:
+    site.upstream.answer(b'{"created": 1, "data": []}')
+
+    await site.client.images.edit(image=("a.png", b"pixels"), prompt="a duck", model="m")
+
+    (received,) = site.upstream.received
+    assert received.line == "POST /v1/images/edits HTTP/1.1"
+    assert received.headers["content-type"].startswith("multipart/form-data; boundary=")
+    assert b"pixels" in received.body
+
+
+@pytest.mark.parametrize(("told", "passed_on"), [("3600", "120"), ("0.5", "0.5"), (None, "1")])
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_wish_for_patience_is_never_longer_than_the_sdk_has(
+    site: Site, status: int, told: str | None, passed_on: str
+) -> None:
+    site.upstream.status = status
+    site.upstream.headers = JSON | ({"retry-after": told} if told else {})
+    site.upstream.answer(b"{}")
+
+    async with site.http.post(CHAT, data=b"{}") as response:
+        assert (response.status, response.headers["retry-after"]) == (status, passed_on)
+
+
+async def test_the_sdk_gets_its_answer_once_an_upstream_has_room_again(site: Site) -> None:
+    site.upstream.status, site.upstream.headers = 503, JSON | {"retry-after": "0.01"}
+    seen = 0
+
+    async def script() -> AsyncIterator[bytes]:
+        nonlocal seen
+        seen += 1
+        site.upstream.status = 200
+        yield b'{"id": "1", "choices": []}'
+
+    site.upstream.script = script
+    answer = await site.client.with_options(max_retries=2).chat.completions.create(
+        model="m", messages=[]
+    )
+
+    assert (answer.id, seen) == ("1", 2)
 
 
 async def test_a_stream_arrives_event_by_event(site: Site) -> None:

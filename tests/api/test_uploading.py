@@ -1,6 +1,7 @@
 """Uploads as clients other than the SDK send them, and as nobody should."""
 
 import asyncio
+import gzip
 import io
 import resource
 from collections.abc import AsyncIterator, Iterator
@@ -22,9 +23,12 @@ def form(*parts: bytes, end: bytes = b"--b--\r\n") -> bytes:
 
 
 async def post(
-    site: Site, body: bytes | AsyncIterator[bytes], content_type: str = BOUNDARY
+    site: Site,
+    body: bytes | AsyncIterator[bytes],
+    content_type: str = BOUNDARY,
+    encoding: str = "identity",
 ) -> tuple[int, dict[str, Any]]:
-    headers = {"content-type": content_type}
+    headers = {"content-type": content_type, "content-encoding": encoding}
     data = io.BytesIO(body) if isinstance(body, bytes) else body
     async with site.http.post("/v1/files", data=data, headers=headers) as response:
         assert response.headers["x-request-id"]
@@ -297,6 +301,59 @@ async def test_nothing_stays_of_an_upload_whose_client_leaves(site: Site) -> Non
 
     await until(lambda: site.blobs_on_disk() == [])
     assert (await site.client.files.list()).data == []
+
+
+async def test_a_compressed_upload_is_kept_as_it_was_before(site: Site) -> None:
+    content = LINE * 40_000
+    body = form(PURPOSE + b"batch", FILE + content)
+    packed = gzip.compress(body[:MIB]) + gzip.compress(body[MIB:])
+
+    status, file = await post(site, packed, encoding="gzip")
+
+    assert (status, file["bytes"]) == (200, len(content))
+    assert (await site.client.files.content(file["id"])).content == content
+
+
+async def test_a_compressed_body_in_json_is_understood(site: Site) -> None:
+    new = b'{"bytes": 1, "filename": "a", "mime_type": "b", "purpose": "vision"}'
+    headers = {"content-encoding": "gzip"}
+
+    async with site.http.post("/v1/uploads", data=gzip.compress(new), headers=headers) as response:
+        assert (response.status, (await response.json())["purpose"]) == (200, "vision")
+
+
+async def test_what_grows_beyond_the_limit_is_refused_however_small_it_was(site: Site) -> None:
+    bomb = gzip.compress(form(PURPOSE + b"batch", FILE + LINE.ljust(64 * MIB)))
+    assert len(bomb) < MIB // 8
+
+    status, answer = await post(site, bomb, encoding="gzip")
+    headers = {"content-encoding": "gzip"}
+    json_bomb = gzip.compress(b" " * 64 * MIB)
+    async with site.http.post("/v1/batches", data=json_bomb, headers=headers) as response:
+        assert response.status == 413
+
+    assert (status, answer["error"]["type"]) == (413, "invalid_request_error")
+    assert site.blobs_on_disk() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        (b"plain", "gzip", 400),
+        (gzip.compress(b"x" * 9_000)[:-12], "gzip", 400),
+        (b"", "gzip", 400),
+        (gzip.compress(b"x") + b"trailing", "gzip", 400),
+        (b"plain", "br", 415),
+        (b"plain", "gzip, gzip", 415),
+    ],
+)
+async def test_a_body_that_can_not_be_decompressed_is_refused(
+    site: Site, body: bytes, encoding: str, status: int
+) -> None:
+    found, answer = await post(site, body, encoding=encoding)
+
+    assert (found, answer["error"]["type"]) == (status, "invalid_request_error")
+    assert site.blobs_on_disk() == []
 
 
 @pytest.fixture

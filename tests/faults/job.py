@@ -18,8 +18,11 @@ _POLL_SECONDS = 0.05
 class Job:
     """Remembers what the server has acknowledged, and goes on from there."""
 
-    def __init__(self, custom_ids: Sequence[str]) -> None:
+    def __init__(self, custom_ids: Sequence[str], *, in_parts: bool = False) -> None:
         self.custom_ids = list(custom_ids)
+        self._in_parts = in_parts
+        self._upload_id: str | None = None
+        self._part_ids: list[str] = []
         self._file_id: str | None = None
         self._batch_id: str | None = None
 
@@ -32,12 +35,32 @@ class Job:
         """Upload the input and create the batch, unless that is done."""
         if self._file_id is None:
             content = "".join(map(_input_line, self.custom_ids)).encode()
-            file = client.files.create(file=("input.jsonl", content), purpose="batch")
-            self._file_id = file.id
+            if self._in_parts:
+                self._file_id = self._upload_in_parts(client, content)
+            else:
+                file = client.files.create(file=("input.jsonl", content), purpose="batch")
+                self._file_id = file.id
         if self._batch_id is None:
             self._batch_id = client.batches.create(
                 input_file_id=self._file_id, endpoint=_ENDPOINT, completion_window="24h"
             ).id
+
+    def _upload_in_parts(self, client: OpenAI, content: bytes) -> str:
+        """The id of the file. What was acknowledged is not sent again."""
+        if self._upload_id is None:
+            self._upload_id = client.uploads.create(
+                bytes=len(content),
+                filename="input.jsonl",
+                mime_type="application/jsonl",
+                purpose="batch",
+            ).id
+        middle = len(content) // 2
+        for data in (content[:middle], content[middle:])[len(self._part_ids) :]:
+            part = client.uploads.parts.create(self._upload_id, data=data)
+            self._part_ids.append(part.id)
+        upload = client.uploads.complete(self._upload_id, part_ids=self._part_ids)
+        assert upload.file is not None
+        return upload.file.id
 
     def complete(self, server: Server, client: OpenAI) -> None:
         """Wait until it is over; each line has its answer then, once and in order."""

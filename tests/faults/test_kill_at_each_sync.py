@@ -18,6 +18,8 @@ pytestmark = [
 ]
 
 _MORE_THAN_ENOUGH = 60
+_FILES = 2
+"""The input and the output."""
 
 
 @pytest.fixture
@@ -28,27 +30,30 @@ def fresh_data(tmp_path: Path) -> Path:
     return server.data_dir
 
 
+@pytest.mark.parametrize("in_parts", [False, True], ids=["whole", "in-parts"])
 @pytest.mark.parametrize("call", ["fdatasync", "fsync", "/^rename"])
 def test_what_was_acknowledged_survives_a_kill_at_each(
-    tmp_path: Path, fresh_data: Path, call: str
+    tmp_path: Path, fresh_data: Path, call: str, in_parts: bool
 ) -> None:
     with StandinProcess(tmp_path) as standin:
         for nth in count(1):
             assert nth < _MORE_THAN_ENOUGH, "every run was killed: strace counts too much"
             folder = tmp_path / str(nth)
             shutil.copytree(fresh_data, folder / "data")
-            if not _crash(folder, standin, call, nth):
+            job = Job([f"{nth}-{number}" for number in range(5)], in_parts=in_parts)
+            if not _crash(job, folder, standin, _killing(call, nth)):
                 break
         assert nth > 1, f"nothing calls {call}"
         assert max(standin.served().values()) <= 2
 
 
-def _crash(folder: Path, standin: StandinProcess, call: str, nth: int) -> bool:
-    """Run a batch in spite of a kill at the nth call; whether there was one."""
-    job = Job([f"{nth}-{number}" for number in range(5)])
-    if _is_done(job, Server(folder, standin.url, under=_killing(call, nth))):
+def _crash(job: Job, folder: Path, standin: StandinProcess, killing: list[str]) -> bool:
+    """Run a batch in spite of a kill; whether there was one. No blob is left without its file."""
+    if _is_done(job, Server(folder, standin.url, under=killing)):
         return False
-    assert _is_done(job, Server(folder, standin.url))
+    server = Server(folder, standin.url)
+    assert _is_done(job, server)
+    assert len(list((server.data_dir / "files").iterdir())) == _FILES
     return True
 
 

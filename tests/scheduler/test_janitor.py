@@ -1,5 +1,5 @@
 from batch_api.lifecycle import BatchStatus
-from batch_api.store import batches, files
+from batch_api.store import batches, files, uploads
 from batch_api.store.database import Database
 from tests.scheduler.site import INPUT, Site, questions
 from tests.store import rows
@@ -121,3 +121,37 @@ async def test_a_start_takes_back_leases_and_sweeps_what_no_row_knows(site: Site
     await site.janitor.recover()
     assert site.blobs_on_disk() == {"file-kept", "file-held"}
     assert await rows.states(site.database, number) == ["pending", "pending"]
+
+
+async def put_blobs(site: Site, *ids: str) -> None:
+    for id in ids:
+        async with site.blobs.writing(id) as writer:
+            await writer.write(b"x")
+            await site.blobs.publish(id, writer)
+
+
+async def test_an_upload_that_is_not_completed_in_time_expires_with_its_parts(site: Site) -> None:
+    now = int(site.clock.now())
+    await rows.add_upload(site.database, "upload_1", "part_1", "part_2", expires_at=now + 3600)
+    await rows.add_upload(site.database, "upload_2", "part_3", expires_at=now + 3601)
+    await put_blobs(site, "part_1", "part_2", "part_3")
+
+    assert await site.janitor.expire_uploads_once() == 0
+    site.clock.wall += 3600
+    assert await site.janitor.expire_uploads_once() == 1
+    assert await site.janitor.expire_uploads_once() == 0
+
+    assert site.blobs_on_disk() == {"part_3"}
+    async with site.database.read() as session:
+        upload = await uploads.get(session, "upload_1")
+    assert upload is not None
+    assert upload.status == "expired"
+
+
+async def test_a_start_sweeps_parts_that_no_row_speaks_of_and_keeps_the_others(site: Site) -> None:
+    await rows.add_upload(site.database, "upload_1", "part_1", expires_at=1)
+    await put_blobs(site, "part_1", "part_orphaned", "part_half.unfinished")
+
+    await site.janitor.recover()
+
+    assert site.blobs_on_disk() == {"part_1"}

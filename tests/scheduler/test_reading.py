@@ -153,9 +153,9 @@ def test_problems_of_all_lines_are_told_in_line_order(path: Path) -> None:
         ("invalid_json_line", 1),
         ("invalid_type", 3),
         ("missing_required_parameter", 5),
-        ("missing_required_parameter", 5),
-        ("missing_required_parameter", 5),
         ("invalid_method", 5),
+        ("missing_required_parameter", 5),
+        ("missing_required_parameter", 5),
     ]
 
 

@@ -226,3 +226,48 @@ def test_an_unanswered_line_says_why() -> None:
         "response": None,
         "error": {"code": "batch_expired", "message": "too\nlate"},
     }
+
+
+def test_several_models_are_allowed_unless_the_rules_say_otherwise() -> None:
+    rules = LineRules(CHAT, None)
+
+    assert read(line(body=body(model="m")), rules)
+    assert read(line(body=body(model="other")), rules)
+
+
+def test_a_line_for_another_model_than_the_first_is_told_so_where_one_is_the_rule() -> None:
+    rules = LineRules(CHAT, None, is_one_model=True)
+
+    assert read(line(body=body(model="m")), rules)
+    (problem,) = problems(line(body=body(model="other")), rules)
+    assert read(line(body=body(model="m")), rules)
+
+    assert (problem.code, problem.param, problem.line) == ("mismatched_model", "body.model", 7)
+    assert "'m'" in problem.message
+
+
+@pytest.mark.parametrize("field", ["custom_id", "method", "url", "body"])
+def test_a_null_is_a_missing_field(field: str) -> None:
+    (problem,) = problems(json.dumps(GOOD | {field: None}).encode())
+
+    assert (problem.code, problem.param) == ("missing_required_parameter", field)
+
+
+@pytest.mark.parametrize(
+    ("url", "field", "right", "wrong"),
+    [
+        (CHAT, "messages", [], "hi"),
+        ("/v1/embeddings", "input", "hi", {"text": "hi"}),
+        ("/v1/embeddings", "input", ["hi"], 5),
+        ("/v1/images/generations", "prompt", "a duck", True),
+    ],
+)
+def test_a_field_that_a_body_needs_must_have_its_type(
+    url: str, field: str, right: object, wrong: object
+) -> None:
+    rules = LineRules(url, None)
+
+    assert read(line(url=url, body={"model": "m", field: right}), rules)
+    (problem,) = problems(line(url=url, body={"model": "m", field: wrong}), rules)
+
+    assert (problem.code, problem.param) == ("invalid_request", f"body.{field}")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from batch_api.lifecycle import BatchStatus, RequestState
-from batch_api.store import batches, files, requests
+from batch_api.store import batches, files, requests, uploads
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease, Place, Settlement
 from batch_api.store.tables import BatchRow, RequestRow
@@ -58,6 +58,28 @@ async def add_file(
             created_at=1,
             expires_at=expires_at,
         )
+
+
+async def add_upload(database: Database, id: str, *part_ids: str, expires_at: int) -> int:
+    """The number of a pending upload with these parts, a byte each."""
+    async with database.write.begin() as session:
+        upload = uploads.add(
+            session,
+            id=id,
+            filename="big.jsonl",
+            purpose="batch",
+            mime_type="application/jsonl",
+            bytes=len(part_ids) or 1,
+            file_expires_after_seconds=None,
+            created_at=1,
+            expires_at=expires_at,
+        )
+        await session.flush()
+        for part_id in part_ids:
+            uploads.add_part(
+                session, id=part_id, upload_number=upload.number, bytes=1, created_at=1
+            )
+    return upload.number
 
 
 async def lease(

@@ -6,12 +6,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from batch_api.lifecycle import BatchStatus
-from batch_api.store import batches
+from batch_api.lifecycle import BatchStatus, RequestState
+from batch_api.store import batches, requests
 from batch_api.store.batches import Tally, Usage
 from batch_api.store.database import Database
 from batch_api.store.pages import UnknownCursor
-from tests.store.rows import add_batch, batch, status
+from tests.store.rows import add_batch, answer, batch, lease, settle, status
 
 Move = Callable[[AsyncSession, int], Awaitable[bool]]
 
@@ -236,3 +236,34 @@ async def test_the_database_refuses_what_the_lifecycle_does_not_know(
     with pytest.raises(IntegrityError, match="CHECK constraint failed"):
         async with database.write.begin() as session:
             await session.execute(text(f"UPDATE batches SET {column} = {value}"))
+
+
+async def test_a_deleted_batch_leaves_no_rows_and_its_numbers_are_not_used_again(
+    database: Database,
+) -> None:
+    number = await add_batch(database, lines=2)
+    (first, _) = await lease(database, number)
+    await settle(database, answer(first))
+    async with database.write.begin() as session:
+        assert await batches.cancel(session, "batch_1", now=3.0)
+        await requests.end_unrun(session, number, RequestState.CANCELLED, leased_too=True)
+        left, final = BatchStatus.CANCELLING, BatchStatus.CANCELLED
+        assert await batches.finish(session, number, left, final, now=4.0)
+        await requests.remove(session, number)
+        assert await batches.remove(session, number)
+
+    other = await add_batch(database, "batch_2", lines=2)
+    (again, _) = await lease(database, other)
+
+    assert other > number
+    assert again.id > first.id + 1
+    assert await settle(database, answer(first)) == []
+
+
+async def test_only_a_final_batch_is_removed(database: Database) -> None:
+    number = await add_batch(database)
+
+    async with database.write.begin() as session:
+        assert not await batches.remove(session, number)
+
+    assert await status(database, number) == BatchStatus.VALIDATING

@@ -70,7 +70,9 @@ def test_the_migrations_can_be_taken_back(path: Path) -> None:
     command.downgrade(alembic_config(path), "base")
 
     with connected(path) as connection:
-        left = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        left = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        ).fetchall()
     assert left == [("alembic_version",)]
 
 

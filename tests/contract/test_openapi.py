@@ -1,0 +1,93 @@
+"""What the server says of itself, held against what it does."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.server import Server
+
+HERE = Path(__file__).parent
+SECONDS = int(os.environ.get("SCHEMATHESIS_SECONDS") or 20)
+"""`SCHEMATHESIS_SECONDS=300` looks longer."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("openapi")
+    with Server(folder, settings={"log_level": "error"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def document(server: Server) -> dict[str, Any]:
+    return msgspec.json.decode(server.fetch("/openapi.json"), type=dict[str, Any])
+
+
+def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for path in document["paths"].values():
+        yield from path.values()
+
+
+def test_the_documentation_can_be_opened(server: Server) -> None:
+    for path in ("/docs", "/redoc"):
+        assert b"/openapi.json" in server.fetch(path)
+
+
+def test_every_post_of_the_api_tells_its_body(document: dict[str, Any]) -> None:
+    silent = {
+        path
+        for path, methods in document["paths"].items()
+        if "post" in methods and "requestBody" not in methods["post"]
+    }
+
+    assert silent == {"/v1/batches/{id}/cancel", "/v1/uploads/{upload_id}/cancel"}
+
+
+def test_no_operation_promises_a_422_and_each_has_its_request_id(document: dict[str, Any]) -> None:
+    for operation in operations(document):
+        assert "422" not in operation["responses"]
+        for response in operation["responses"].values():
+            assert "x-request-id" in response["headers"]
+
+
+def test_every_error_has_openais_envelope(document: dict[str, Any]) -> None:
+    envelope = {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}
+
+    for operation in operations(document):
+        for status, response in operation["responses"].items():
+            if status.startswith(("4", "5")) and operation["operationId"] != "measureFile":
+                assert response["content"] == {"application/json": envelope}
+
+
+def test_operations_are_called_what_openai_calls_them(document: dict[str, Any]) -> None:
+    names = {operation["operationId"] for operation in operations(document)}
+
+    assert {"createFile", "createUpload", "createBatch", "cancelBatch", "listModels"} <= names
+    assert len(names) == len(list(operations(document)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 120)
+def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
+    """All its checks, links between operations included."""
+    command = [str(Path(sys.executable).with_name("schemathesis"))]
+    command += ["--config-file", str(HERE / "schemathesis.toml")]
+    command += ["run", f"{server.url}/openapi.json", "--checks", "all"]
+    command += ["--max-time", str(SECONDS), "--continue-on-failure", "--no-color"]
+
+    found = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.contract.hooks"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    assert found.returncode == 0, found.stdout[-8_000:]
