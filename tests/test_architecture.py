@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "batch_api"
 
-_BASIC = {"waiting", "clock", "errors", "lifecycle", "logs", "settings"}
+_BASIC = {"__version__", "waiting", "clock", "errors", "lifecycle", "logs", "settings"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
 MAY_IMPORT = {
     "clock": set(),
