@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "upstream": {"schemas"},
     "waiting": set(),
     "supervisor": {"errors", "waiting"},
-    "api": {"store", "schemas", "upstream", "envelope", "disconnect"} | _BASIC,
+    "api": {"store", "schemas", "upstream", "envelope", "disconnect", "__version__"} | _BASIC,
     "scheduler": {"store", "schemas", "upstream"} | _BASIC,
     "worker": {"engine", "schemas", "envelope", "disconnect"} | _BASIC,
 }
