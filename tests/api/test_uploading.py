@@ -348,6 +348,7 @@ async def test_what_grows_beyond_the_limit_is_refused_however_small_it_was(site:
         (b"plain", "br", 415),
         (b"plain", "gzip, gzip", 415),
     ],
+    ids=["not gzip", "cut off", "empty", "trailing bytes", "brotli", "twice"],
 )
 async def test_a_body_that_can_not_be_decompressed_is_refused(
     site: Site, body: bytes, encoding: str, status: int
