@@ -16,7 +16,7 @@ from batch_api.engine.loading import (
 )
 from batch_api.engine.model import Model
 from batch_api.engine.sampler import sample
-from batch_api.engine.sequence import FinishReason, Sequence
+from batch_api.engine.sequence import FinishReason, Sequence, TokenLogprob
 
 __all__ = ["Delta", "Engine", "ModelNotLoadable", "PromptTooLong"]
 
@@ -29,6 +29,7 @@ class Delta:
     text: str  # final text: never half a character, never part of a possible stop string
     tokens: int
     finish_reason: FinishReason | None
+    logprobs: tuple[TokenLogprob, ...] = ()  # of the new tokens, if they were asked for
 
 
 class Engine:

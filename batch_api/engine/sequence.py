@@ -3,9 +3,11 @@
 No torch here: the batcher and the worker's HTTP half import this without it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from random import Random
+from typing import Protocol
 
 
 class Priority(IntEnum):
@@ -21,14 +23,51 @@ class FinishReason(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Matcher(Protocol):
+    """How far one answer is in its grammar."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing but the end may follow."""
+
+    def accept(self, token: int) -> None:
+        """The answer's next token, which the mask allowed."""
+
+
+class Grammar(Protocol):
+    """What an answer must match; compiled once, shared by sequences."""
+
+    def matcher(self) -> Matcher: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural logarithms, of the distribution before temperature and truncation."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    """The likeliest tokens with theirs, the likeliest first; as many as were asked for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingOptions:
     max_tokens: int
     temperature: float = 1.0  # 0 is greedy
     top_p: float = 1.0
+    top_k: int = 0  # 0: all
+    min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    stop_tokens: frozenset[int] = frozenset()
+    min_tokens: int = 0
     ignore_end: bool = False  # for benchmarks: go on past the end token
+    logprobs: int | None = None  # so many likeliest tokens beside each token; None: no logprobs
+    grammar: Grammar | None = None  # what the answer must match
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
