@@ -1,18 +1,20 @@
 """What routes need from the HTTP request, which no other file here looks into."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request
+from pydantic import BaseModel
 
 from batch_api.disconnect import while_connected
 from batch_api.engine.sequence import Priority
 from batch_api.envelope import parse, read_whole
-from batch_api.errors import BadRequest
+from batch_api.errors import BadRequest, NotFound
 from batch_api.schemas.chat import ChatRequest
 from batch_api.schemas.priority import PRIORITY_HEADER
+from batch_api.schemas.sampling import SamplingBody
 from batch_api.worker.engine_thread import EngineThread
 from batch_api.worker.unsupported import refuse_unsupported
 
@@ -20,6 +22,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 _LONG_BYTES = 64 * 1024  # a body over it could hold up the event loop while it is parsed
 
 _Result = TypeVar("_Result")
+_Body = TypeVar("_Body", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,12 @@ class Served:
     model: str
     created: int
     engine: EngineThread
+
+    def check_model(self, name: str) -> None:
+        """Raises NotFound if it is another one."""
+        if name != self.model:
+            message = f"The model '{name[:100]}' does not exist here; there is: {self.model}."
+            raise NotFound(message, code="model_not_found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +55,23 @@ def _served(request: Request) -> Served:
     return served
 
 
-async def _chat(request: Request) -> ChatRequest:
-    body = await read_whole(request.stream(), MAX_BODY_BYTES)
-    if len(body) > _LONG_BYTES:
-        return await asyncio.to_thread(_parse_supported, body)
-    return _parse_supported(body)
+def _body(model: type[_Body]) -> Callable[[Request], Coroutine[Any, Any, _Body]]:
+    """A dependency that reads this from the request's body."""
+
+    async def read(request: Request) -> _Body:
+        body = await read_whole(request.stream(), MAX_BODY_BYTES)
+        if len(body) > _LONG_BYTES:
+            return await asyncio.to_thread(_parse_supported, model, body)
+        return _parse_supported(model, body)
+
+    return read
 
 
-def _parse_supported(body: bytes) -> ChatRequest:
-    chat = parse(ChatRequest, body)
-    refuse_unsupported(chat)
-    return chat
+def _parse_supported(model: type[_Body], raw: bytes) -> _Body:
+    body = parse(model, raw)
+    if isinstance(body, SamplingBody):
+        refuse_unsupported(body)
+    return body
 
 
 def _priority(name: Annotated[str, Header(alias=PRIORITY_HEADER)] = "interactive") -> Priority:
@@ -67,6 +82,6 @@ def _priority(name: Annotated[str, Header(alias=PRIORITY_HEADER)] = "interactive
 
 
 ServedHere = Annotated[Served, Depends(_served)]
-ChatBody = Annotated[ChatRequest, Depends(_chat)]
+ChatBody = Annotated[ChatRequest, Depends(_body(ChatRequest))]
 RequestPriority = Annotated[Priority, Depends(_priority)]
 WaitingClient = Annotated[Client, Depends(Client)]

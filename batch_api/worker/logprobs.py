@@ -1,0 +1,86 @@
+"""Tokens as a reader sees them beside their probabilities: a text, and the exact bytes."""
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from batch_api.engine.sequence import TokenLogprob
+from batch_api.schemas.chat_completion import Logprobs, TokenInfo, TopToken
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IMPOSSIBLE = -9999.0  # what OpenAI says instead of minus infinity, which JSON has not
+_BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
+
+
+class TokenTexts:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._tokenizer = tokenizer
+        self._added = tokenizer.added_tokens_decoder
+        self._decoder = _decoder(tokenizer)
+
+    def bytes_of(self, token: int) -> bytes:
+        if token in self._added:
+            return str(self._added[token].content).encode()
+        written = self._tokenizer.convert_ids_to_tokens(token)
+        if not isinstance(written, str):  # the model's vocabulary is larger than the tokenizer's
+            return b""
+        if "ByteLevel" in self._decoder:
+            return bytes(_BYTES[character] for character in written if character in _BYTES)
+        if "ByteFallback" in self._decoder and (byte := _BYTE_TOKEN.fullmatch(written)):
+            return bytes([int(byte[1], 16)])
+        if "▁" in self._decoder:
+            return written.replace("▁", " ").encode()
+        return str(self._tokenizer.decode([token])).encode(errors="replace")
+
+    def text_of(self, token: int) -> str:
+        """Parts of characters as OpenAI shows them, so that all texts differ."""
+        exact = self.bytes_of(token)
+        try:
+            return exact.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in exact)
+
+
+def chat_logprobs(texts: TokenTexts, tokens: list[TokenLogprob]) -> Logprobs:
+    return Logprobs(
+        content=[
+            TokenInfo(
+                **_shown(texts, token.token, token.logprob),
+                top_logprobs=[TopToken(**_shown(texts, *other)) for other in token.top],
+            )
+            for token in tokens
+        ]
+    )
+
+
+def finite(logprob: float) -> float:
+    return max(logprob, IMPOSSIBLE)
+
+
+def _shown(texts: TokenTexts, token: int, logprob: float) -> dict[str, object]:
+    return {
+        "token": texts.text_of(token),
+        "logprob": finite(logprob),
+        "bytes": list(texts.bytes_of(token)),
+    }
+
+
+def _decoder(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """How the tokenizer makes text of tokens, as JSON."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or backend.decoder is None:
+        return ""
+    return json.dumps(json.loads(backend.decoder.__getstate__()), ensure_ascii=False)
+
+
+def _byte_characters() -> dict[str, int]:
+    """The printable characters by which byte-level tokenizers write bytes, as GPT-2 began it."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    written = {chr(byte): byte for byte in printable}
+    return written | {chr(256 + number): byte for number, byte in enumerate(others)}
+
+
+_BYTES = _byte_characters()
