@@ -9,6 +9,8 @@ from enum import IntEnum, StrEnum
 from random import Random
 from typing import Protocol
 
+from batch_api.engine.sparse import SparseRow
+
 
 class Priority(IntEnum):
     """Who goes first: the lower number."""
@@ -42,7 +44,9 @@ class Grammar(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """Natural logarithms, of the distribution before temperature and truncation."""
+    """Natural logarithms of what the model itself gives: before penalties, biases, grammar,
+    temperature and truncation, as in vLLM; -9999.0 is the least.
+    """
 
     token: int
     logprob: float
@@ -67,15 +71,27 @@ class SamplingOptions:
     min_tokens: int = 0
     ignore_end: bool = False  # for benchmarks: go on past the end token
     logprobs: int | None = None  # so many likeliest tokens beside each token; None: no logprobs
+    prompt_logprobs: int | None = None  # the same for the prompt's tokens
     grammar: Grammar | None = None  # what the answer must match
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ValueError("max_tokens must be at least 1")
+        if self.max_tokens < (1 if self.prompt_logprobs is None else 0):
+            raise ValueError("max_tokens must be at least 1, or 0 for logprobs of a prompt alone")
         if not self.temperature >= 0:
             raise ValueError("temperature must be at least 0")
         if not 0 < self.top_p <= 1:
             raise ValueError("top_p must be above 0 and at most 1")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError("min_p must be from 0 to 1")
+        if self.top_k < 0:
+            raise ValueError("top_k must be at least 0")
+        if not self.repetition_penalty > 0:
+            raise ValueError("repetition_penalty must be above 0")
+
+    @property
+    def has_penalties(self) -> bool:
+        additive = self.frequency_penalty or self.presence_penalty
+        return bool(additive) or self.repetition_penalty != 1
 
 
 class Sequence:
@@ -87,7 +103,9 @@ class Sequence:
         options: SamplingOptions,
         *,
         priority: Priority = Priority.INTERACTIVE,
+        choice: int = 0,
     ) -> None:
+        """`choice`: which of several answers to one prompt; each draws differently."""
         if not prompt:
             raise ValueError("a prompt needs at least one token")
         self.prompt = prompt
@@ -97,9 +115,12 @@ class Sequence:
         self.finish_reason: FinishReason | None = None
         self.slot: int | None = None
         self.cached = 0
-        # As text, because Random takes an integer without its sign.
-        seed = None if options.seed is None else str(options.seed)
-        self._random = Random(seed)  # noqa: S311 (not for secrets)
+        self.bias = SparseRow(options.logit_bias)
+        self._counts = SparseRow()
+        self._counted = 0  # of the answer's tokens
+        if options.repetition_penalty != 1:
+            self._counts = SparseRow(dict.fromkeys(prompt, 0))
+        self._random = Random(_seed(options.seed, choice))  # noqa: S311 (not for secrets)
 
     @property
     def length(self) -> int:
@@ -118,6 +139,23 @@ class Sequence:
         size = len(self.prompt)
         return self.prompt[start:stop] + self.tokens[max(0, start - size) : max(0, stop - size)]
 
+    def counts(self) -> SparseRow:
+        """How often each token is in the answer: not counted again, but from where it was left.
+
+        With a repetition penalty the prompt's other tokens are there too, with 0.
+        """
+        for token in self.tokens[self._counted :]:
+            self._counts.add(token, 1)
+        self._counted = len(self.tokens)
+        return self._counts
+
     def draw(self) -> float:
         """A uniform number in [0, 1), from this sequence's own generator: one for each token."""
         return self._random.random()
+
+
+def _seed(seed: int | None, choice: int) -> str | None:
+    """As text, because Random takes an integer without its sign."""
+    if seed is None:
+        return None
+    return f"{seed}:{choice}" if choice else str(seed)
