@@ -33,9 +33,9 @@ class ChatRequest(SamplingBody):
     parallel_tool_calls: bool = True
     functions: list[Function] = Field([], max_length=MAX_TOOLS)
     function_call: LegacyChoice | None = None
-    reasoning_effort: (
-        Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None
-    ) = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
     chat_template_kwargs: dict[_VariableName, _Variable] = Field({}, max_length=MAX_VARIABLES)
     service_tier: str | None = None
     metadata: dict[str, Any] | None = None

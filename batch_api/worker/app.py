@@ -5,7 +5,7 @@ import time
 from fastapi import FastAPI
 
 from batch_api import envelope
-from batch_api.worker import chat, health, models
+from batch_api.worker import chat, completions, health, models, responses
 from batch_api.worker.deps import Served
 from batch_api.worker.engine_thread import EngineThread
 
@@ -15,6 +15,6 @@ def create_app(engine: EngineThread, *, model: str) -> FastAPI:
     app = FastAPI(title="batch-api worker")
     app.state.served = Served(model, int(time.time()), engine)
     envelope.install(app)
-    for module in (chat, health, models):
+    for module in (chat, completions, health, models, responses):
         app.include_router(module.router)
     return app

@@ -51,8 +51,10 @@ class ChatQuestion:
         prompt = chat_prompt(engine.tokenizer, self._chat, tools)
         options = self._options(engine, len(prompt), _grammar(tools, self._structure, engine))
         sequence = partial(Sequence, prompt, options, priority=self._priority)
+        hidden = frozenset(engine.tokenizer.all_special_ids)
+        choice = partial(Choice, tools, hidden=hidden)
         numbers = range(self.answers)
-        return [sequence(choice=number) for number in numbers], [Choice(tools) for _ in numbers]
+        return [sequence(choice=number) for number in numbers], [choice() for _ in numbers]
 
     def _options(
         self, engine: "Engine", prompt_tokens: int, grammar: Grammar | None

@@ -31,7 +31,6 @@ class ChatReply:
         self._numbers = {sequence: number for number, sequence in enumerate(sequences)}
         self._chat = chat
         self._texts = TokenTexts(engine.tokenizer) if chat.logprobs else None
-        self._unsaid: list[list[TokenLogprob]] = [[] for _ in choices]
         self._shared: dict[str, Any] = {
             "id": new_id("chatcmpl-"),
             "created": now(),
@@ -58,7 +57,6 @@ class ChatReply:
     def more(self, deltas: list["Delta"]) -> Iterator[bytes]:
         for delta in deltas:
             number = self._numbers[delta.sequence]
-            self._unsaid[number] += delta.logprobs
             choice = self._choices[number]
             for part in choice.add(delta):
                 yield self._chunk(number, self._delta(part))
@@ -98,9 +96,7 @@ class ChatReply:
     def _chunk(
         self, number: int, delta: wire.ChunkDelta, finish_reason: str | None = None
     ) -> bytes:
-        unsaid: list[TokenLogprob] = []
-        if delta is not _FIRST:
-            unsaid, self._unsaid[number] = self._unsaid[number], []
+        unsaid = self._choices[number].take_logprobs()
         choice = wire.ChunkChoice(
             index=number,
             delta=delta,

@@ -36,8 +36,12 @@ Part = str | CallPart
 
 
 class Choice:
-    def __init__(self, toolbox: "Toolbox | None" = None) -> None:
-        """`toolbox`: what the answer may call, if anything."""
+    def __init__(
+        self, toolbox: "Toolbox | None" = None, *, hidden: frozenset[int] = frozenset()
+    ) -> None:
+        """`toolbox`: what the answer may call, if anything. `hidden`: tokens that end an answer
+        without showing.
+        """
         self.texts: list[str] = []
         self.calls: list[Call] = []
         self.tokens = 0
@@ -45,7 +49,9 @@ class Choice:
         self.finish_reason: FinishReason | None = None
         self._toolbox = toolbox
         self._parser = toolbox.parser() if toolbox else None
+        self._hidden = hidden
         self._is_over = False
+        self._taken_logprobs = 0
 
     @property
     def text(self) -> str:
@@ -53,10 +59,24 @@ class Choice:
 
     def add(self, delta: "Delta") -> list[Part]:
         self.tokens += delta.tokens
-        self.logprobs += delta.logprobs
         self.finish_reason = delta.finish_reason
+        self.logprobs += delta.logprobs
+        if self._ends_hidden:
+            self.logprobs.pop()
         parts = [self._part(piece) for piece in self._pieces(delta)]
         return [part for part in parts if part is not None]
+
+    def take_logprobs(self) -> list[TokenLogprob]:
+        """Those since the last call."""
+        taken = self.logprobs[self._taken_logprobs :]
+        self._taken_logprobs = len(self.logprobs)
+        return taken
+
+    @property
+    def _ends_hidden(self) -> bool:
+        """Whether the last token only says that the answer ends."""
+        is_end = self.finish_reason is FinishReason.STOP and bool(self.logprobs)
+        return is_end and self.logprobs[-1].token in self._hidden
 
     def _pieces(self, delta: "Delta") -> list[Piece]:
         if self._parser is None:

@@ -13,7 +13,9 @@ from batch_api.engine.sequence import Priority
 from batch_api.envelope import parse, read_whole
 from batch_api.errors import BadRequest, NotFound
 from batch_api.schemas.chat import ChatRequest
+from batch_api.schemas.completions import CompletionRequest
 from batch_api.schemas.priority import PRIORITY_HEADER
+from batch_api.schemas.responses import ResponseRequest
 from batch_api.schemas.sampling import SamplingBody
 from batch_api.worker.engine_thread import EngineThread
 from batch_api.worker.unsupported import refuse_unsupported
@@ -83,5 +85,7 @@ def _priority(name: Annotated[str, Header(alias=PRIORITY_HEADER)] = "interactive
 
 ServedHere = Annotated[Served, Depends(_served)]
 ChatBody = Annotated[ChatRequest, Depends(_body(ChatRequest))]
+ResponseBody = Annotated[ResponseRequest, Depends(_body(ResponseRequest))]
+CompletionBody = Annotated[CompletionRequest, Depends(_body(CompletionRequest))]
 RequestPriority = Annotated[Priority, Depends(_priority)]
 WaitingClient = Annotated[Client, Depends(Client)]

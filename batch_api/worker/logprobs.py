@@ -10,13 +10,13 @@ from batch_api.schemas.chat_completion import Logprobs, TokenInfo, TopToken
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-IMPOSSIBLE = -9999.0  # what OpenAI says instead of minus infinity, which JSON has not
 _BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 
 
 class TokenTexts:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._tokenizer = tokenizer
+        self.special = frozenset(tokenizer.all_special_ids)
         self._added = tokenizer.added_tokens_decoder
         self._decoder = _decoder(tokenizer)
 
@@ -44,27 +44,17 @@ class TokenTexts:
 
 
 def chat_logprobs(texts: TokenTexts, tokens: list[TokenLogprob]) -> Logprobs:
-    return Logprobs(
-        content=[
-            TokenInfo(
-                **_shown(texts, token.token, token.logprob),
-                top_logprobs=[TopToken(**_shown(texts, *other)) for other in token.top],
-            )
-            for token in tokens
-        ]
-    )
+    return Logprobs([_info(texts, token) for token in tokens])
 
 
-def finite(logprob: float) -> float:
-    return max(logprob, IMPOSSIBLE)
+def _info(texts: TokenTexts, token: TokenLogprob) -> TokenInfo:
+    chosen = _shown(texts, token.token, token.logprob)
+    likeliest = [_shown(texts, *other) for other in token.top]
+    return TokenInfo(chosen.token, chosen.logprob, chosen.bytes, likeliest)
 
 
-def _shown(texts: TokenTexts, token: int, logprob: float) -> dict[str, object]:
-    return {
-        "token": texts.text_of(token),
-        "logprob": finite(logprob),
-        "bytes": list(texts.bytes_of(token)),
-    }
+def _shown(texts: TokenTexts, token: int, logprob: float) -> TopToken:
+    return TopToken(texts.text_of(token), logprob, list(texts.bytes_of(token)))
 
 
 def _decoder(tokenizer: "PreTrainedTokenizerBase") -> str:

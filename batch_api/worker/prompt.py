@@ -22,12 +22,13 @@ _MANY_PARTS = 100  # a message counts as one more
 _SHOWN_CHARACTERS = 300
 
 # What `apply_chat_template` and the templates' own environment know by these names.
-_RESERVED = frozenset(
-    "conversation messages tools documents chat_template add_generation_prompt"
-    " continue_final_message tokenize sanitize_control_tokens padding truncation max_length"
-    " return_tensors return_dict return_assistant_tokens_mask tokenizer_kwargs"
-    " self raise_exception strftime_now bos_token eos_token pad_token unk_token".split()
-)
+_RESERVED = {
+    *("conversation", "messages", "tools", "documents", "chat_template", "tokenize", "padding"),
+    *("add_generation_prompt", "continue_final_message", "sanitize_control_tokens", "truncation"),
+    *("max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "self"),
+    *("tokenizer_kwargs", "raise_exception", "strftime_now", "bos_token", "eos_token"),
+    *("pad_token", "unk_token"),
+}
 
 
 def is_long(chat: ChatRequest) -> bool:
@@ -51,9 +52,7 @@ def chat_prompt(
     return ids
 
 
-def _render(
-    tokenizer: "PreTrainedTokenizerBase", chat: ChatRequest, tools: Toolbox | None
-) -> str:
+def _render(tokenizer: "PreTrainedTokenizerBase", chat: ChatRequest, tools: Toolbox | None) -> str:
     template = template_of(tokenizer)
     if not template:
         raise BadRequest(

@@ -17,6 +17,7 @@ def sampling_options(
     max_tokens: int,
     logprobs: int | None,
     grammar: Grammar | None,
+    prompt_logprobs: int | None = None,
 ) -> SamplingOptions:
     """Raises BadRequest."""
     if body.min_tokens > max_tokens:
@@ -41,13 +42,12 @@ def sampling_options(
         min_tokens=body.min_tokens,
         ignore_end=body.ignore_eos,
         logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
         grammar=grammar,
     )
 
 
-def room_for_answer(
-    limit: int | None, *, prompt_tokens: int, max_length: int, param: str
-) -> int:
+def room_for_answer(limit: int | None, *, prompt_tokens: int, max_length: int, param: str) -> int:
     """How many tokens an answer may have: without a limit of its own, what fits.
 
     Raises BadRequest.
@@ -66,7 +66,7 @@ def room_for_answer(
 
 def _biases(body: SamplingBody, engine: "Engine") -> dict[int, float]:
     biases = {int(token): bias for token, bias in body.logit_bias.items()}
-    known = len(engine.tokenizer)
+    known = engine.vocab_size
     if unknown := [token for token in biases if token >= known]:
         raise BadRequest(
             f"'logit_bias' names the token {unknown[0]}, but this model has {known} tokens.",

@@ -31,11 +31,8 @@ class Structure:
         try:
             return self.compile(grammars)
         except GrammarRefused as error:
-            raise BadRequest(f"Invalid '{self.param}': {error}", **self._place) from error
-
-    @property
-    def _place(self) -> dict[str, str]:
-        return {"param": self.param, "code": self.code}
+            message = f"Invalid '{self.param}': {error}"
+            raise BadRequest(message, param=self.param, code=self.code) from error
 
 
 def structure(body: SamplingBody) -> Structure | None:

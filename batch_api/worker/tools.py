@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from batch_api.engine.grammar import GrammarCompiler
 
+_AUTO = ToolChoiceObject.model_validate({"type": "auto"})
 _OBJECT: dict[str, Any] = {"type": "object"}
 
 
@@ -61,7 +62,7 @@ class Toolbox:
 def toolbox(chat: ChatRequest, tokenizer: "PreTrainedTokenizerBase") -> Toolbox | None:
     """None if nothing may be called. Raises BadRequest."""
     offered = _offered(chat)
-    choice = chat.choice_of_tool or ToolChoiceObject(type="auto")
+    choice = chat.choice_of_tool or _AUTO
     if choice.type == "none" or (choice.type == "auto" and not offered):
         return None
     param = "tool_choice" if chat.tool_choice is not None else "function_call"

@@ -42,7 +42,7 @@ def _refuse_in_chat(chat: ChatRequest) -> None:
     for number, tool in enumerate(chat.tools):
         _refuse(tool.type, ("function",), f"tools[{number}].type")
     if chat.tool_choice is not None and chat.tool_choice.type == "custom":
-        raise _unsupported("tool_choice", ())
+        raise unsupported("tool_choice", ())
     for number, message in enumerate(chat.messages):
         _refuse_in_message(message, f"messages[{number}]")
 
@@ -64,10 +64,10 @@ def _refuse_extras(
 
 def _refuse(value: Any, neutral: tuple[Any, ...], param: str) -> None:
     if value is not None and value not in neutral:
-        raise _unsupported(param, neutral)
+        raise unsupported(param, neutral)
 
 
-def _unsupported(param: str, neutral: tuple[Any, ...]) -> BadRequest:
+def unsupported(param: str, neutral: tuple[Any, ...]) -> BadRequest:
     supported = ", ".join(json.dumps(each) for each in neutral)
     but = f"; supported: {supported}" if supported else ""
     return BadRequest(

@@ -16,6 +16,9 @@ class Marks:
     may_be_omitted: bool = False  # whether an answer may begin with a call without its mark
 
 
+_State = Callable[[str, list[Piece]], str]
+
+
 class MarkedParser:
     """Of each text, a state takes what it can, and says what is left for the state that follows.
 
@@ -26,7 +29,7 @@ class MarkedParser:
         """`reader`: of a call that begins with this character."""
         self._marks = marks
         self._new_reader = reader
-        self._state = self._begin if marks.may_be_omitted else self._speak
+        self._state: _State = self._begin if marks.may_be_omitted else self._speak
         self._reader: Reader | None = None
         self._opening = ""  # the mark before what is not surely a call yet, and its blanks
         self._held = ""
@@ -102,7 +105,7 @@ class MarkedParser:
         self._state = self._speak
         return text
 
-    def _leave(self, state: Callable[[str, list[Piece]], str]) -> None:
+    def _leave(self, state: _State) -> None:
         self._reader, self._state = None, state
         self._opening, self._is_calling = "", False
 
