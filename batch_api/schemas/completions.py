@@ -1,9 +1,9 @@
 """`POST /v1/completions`: the body, and the answer whole or in chunks, which look alike."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import UNSET, Struct, UnsetType
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from batch_api.schemas.sampling import SamplingBody
@@ -17,14 +17,30 @@ _TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _Tokens = Annotated[
     list[_TokenId], Field(min_length=1, max_length=MAX_PROMPT_TOKENS, fail_fast=True)
 ]
-_Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
-_TokenLists = Annotated[list[_Tokens], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
+_Prompts = Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)
+
+
+def _kind(prompt: Any) -> str:
+    """The first element tells what the others must be."""
+    if not isinstance(prompt, list):
+        return "text"
+    first = type(prompt[0]) if prompt else str
+    return {int: "tokens", list: "token lists"}.get(first, "texts")
+
+
+_AnyPrompt = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[list[str], _Prompts, Tag("texts")]
+    | Annotated[_Tokens, Tag("tokens")]
+    | Annotated[list[_Tokens], _Prompts, Tag("token lists")],
+    Discriminator(_kind),
+]
 
 Prompt = str | list[int]
 
 
 class CompletionRequest(SamplingBody):
-    prompt: str | _Texts | _Tokens | _TokenLists = ""
+    prompt: _AnyPrompt = ""
     max_tokens: int = Field(16, ge=0)
     best_of: int | None = Field(None, ge=0, le=MAX_BEST_OF, validate_default=True)
     logprobs: int | None = Field(None, ge=0, le=5)

@@ -60,15 +60,8 @@ class TextFormat(Body):
     type: Literal["text", "json_object", "json_schema"] = "text"
     name: Name | None = None
     description: str | None = None
-    schema_: dict[str, Any] | None = Field(None, alias="schema", validate_default=True)
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
     strict: bool = False
-
-    @field_validator("schema_")
-    @classmethod
-    def _a_schema_is_given(cls, schema: Any, info: ValidationInfo) -> Any:
-        if schema is None and info.data.get("type") == "json_schema":
-            raise PydanticCustomError("missing", "Field required")
-        return schema
 
 
 class TextOptions(Body):

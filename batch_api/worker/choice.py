@@ -45,6 +45,7 @@ class Choice:
         self.texts: list[str] = []
         self.calls: list[Call] = []
         self.tokens = 0
+        self.total_logprob = 0.0
         self.logprobs: list[TokenLogprob] = []
         self.finish_reason: FinishReason | None = None
         self._toolbox = toolbox
@@ -61,6 +62,7 @@ class Choice:
         self.tokens += delta.tokens
         self.finish_reason = delta.finish_reason
         self.logprobs += delta.logprobs
+        self.total_logprob += sum(token.logprob for token in delta.logprobs)
         if self._ends_hidden:
             self.logprobs.pop()
         parts = [self._part(piece) for piece in self._pieces(delta)]

@@ -37,8 +37,8 @@ class CompletionTeller:
 
     @property
     def mean_logprob(self) -> float:
-        logprobs = [token.logprob for token in self._choice.logprobs]
-        return sum(logprobs) / max(1, len(logprobs))
+        """The end token counts: an answer that ends at once is not the likeliest for that."""
+        return self._choice.total_logprob / max(1, self._choice.tokens)
 
     @property
     def has_news(self) -> bool:

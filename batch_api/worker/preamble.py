@@ -45,8 +45,12 @@ def _tell_of(functions: tuple[Function, ...], plain: list[dict[str, Any]]) -> No
 
 def described(function: Function) -> dict[str, Any]:
     """A function as chat templates expect it."""
-    known = function.model_dump(exclude={"strict"}, exclude_none=True)
-    return {"type": "function", "function": {"description": "", "parameters": {}} | known}
+    facts = {
+        "name": function.name,
+        "description": function.description or "",
+        "parameters": function.parameters or {},
+    }
+    return {"type": "function", "function": facts}
 
 
 def _plain(messages: list[Message]) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jinja2 import TemplateError
 
+from batch_api.engine.errors import GrammarRefused
 from batch_api.engine.sequence import FinishReason, Priority, Sequence, TokenLogprob
 
 if TYPE_CHECKING:
@@ -68,6 +69,27 @@ class FakeDelta:
     prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
 
 
+class FakeGrammars:
+    """A grammar that holds nobody: it is what was asked for, for a test to see."""
+
+    def json_object(self) -> object:
+        return {"type": "object"}
+
+    def json_schema(self, schema: str) -> object:
+        if "refuse me" in schema:
+            raise GrammarRefused("the schema is refused")
+        return json.loads(schema)
+
+    def regex(self, pattern: str) -> object:
+        return pattern
+
+    def choice(self, options: tuple[str, ...]) -> object:
+        return options
+
+    def calls(self, tags: tuple[Any, ...], **frame: Any) -> object:
+        return {"tags": tags, **frame}
+
+
 @dataclass(slots=True)
 class FakeEngine:
     max_sequences: int = 2
@@ -78,6 +100,7 @@ class FakeEngine:
     dtype: str = "float32"
     memory_bytes: int = 123
     vocab_size: int = 0x110000
+    grammars: FakeGrammars = field(default_factory=FakeGrammars)
     begun: list[Sequence] = field(default_factory=list)
     _running: dict[Sequence, Iterator[str]] = field(default_factory=dict)
     _waiting: list[Sequence] = field(default_factory=list)
