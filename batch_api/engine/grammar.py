@@ -159,7 +159,7 @@ class GrammarCompiler:
             matcher.compute_bitmask()
             if thread_time() - start > _MOST_SECONDS:
                 return "the grammar is too complex to follow"
-        if matcher.stop_reason() == "NoExtensionBias":
+        if matcher.get_error().startswith("NoExtensionBias"):
             return "nothing that this model can write matches it"
         return _sentence(matcher.get_error()) if matcher.is_error() else CompiledGrammar(matcher)
 
@@ -239,7 +239,7 @@ def _literal(text: str) -> str:
 
 
 def _sentence(error: str) -> str:
-    return " ".join(error.split())[:_SHOWN_CHARACTERS]
+    return " ".join(error.removesuffix("<non-verbose/>").split())[:_SHOWN_CHARACTERS]
 
 
 @contextmanager
