@@ -8,7 +8,13 @@ from transformers import PreTrainedTokenizerBase
 
 from batch_api.engine.batcher import Batcher
 from batch_api.engine.detokenizer import AnswerText
-from batch_api.engine.errors import ModelNotLoadable, PromptTooLong, UnknownToken
+from batch_api.engine.errors import (
+    GrammarRefused,
+    ModelNotLoadable,
+    PromptTooLong,
+    UnknownToken,
+)
+from batch_api.engine.grammar import GrammarCompiler
 from batch_api.engine.loading import (
     choose_device,
     choose_dtype,
@@ -22,7 +28,14 @@ from batch_api.engine.prompt_scores import PromptScores
 from batch_api.engine.sampler import sample
 from batch_api.engine.sequence import FinishReason, Sequence, TokenLogprob
 
-__all__ = ["Delta", "Engine", "ModelNotLoadable", "PromptTooLong", "UnknownToken"]
+__all__ = [
+    "Delta",
+    "Engine",
+    "GrammarRefused",
+    "ModelNotLoadable",
+    "PromptTooLong",
+    "UnknownToken",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,7 @@ class Engine:
         self._model = model
         self._batcher = Batcher(max_sequences=self.max_sequences, prefill_budget=prefill_budget)
         self._end_tokens = end_tokens(model.network, tokenizer)
+        self.grammars = GrammarCompiler(tokenizer, self.vocab_size, self._end_tokens)
         self._texts: dict[Sequence, AnswerText] = {}
         self._prompt_scores = PromptScores()
 
@@ -131,7 +145,7 @@ class Engine:
         if not sequences:
             return
         rows = [row for row, each in enumerate(sequences) if each.options.logprobs is not None]
-        raw = logits[rows]  # a copy: sampling changes the logits
+        raw = logits[rows] if rows else logits[:0]  # a copy: sampling changes the logits
         tokens = sample(logits, sequences, end_tokens=self._end_tokens)
         top = [sequences[row].options.logprobs or 0 for row in rows]
         logprobs = token_logprobs(raw, [tokens[row] for row in rows], top)
@@ -141,13 +155,16 @@ class Engine:
 
     def _extend(self, sequence: Sequence, token: int, logprob: TokenLogprob | None) -> Delta:
         scores = self._prompt_scores.pop(sequence)
-        if sequence.options.max_tokens == 0:
+        if sequence.options.max_tokens == 0 or (sequence.matcher and sequence.matcher.is_stuck):
+            text = self._texts[sequence].flush()
             self._retire(sequence, FinishReason.LENGTH)
-            return Delta(sequence, "", 0, FinishReason.LENGTH, prompt_logprobs=scores)
+            return Delta(sequence, text, 0, FinishReason.LENGTH, prompt_logprobs=scores)
         sequence.tokens.append(token)
         text, reason = self._read(sequence, token)
         if reason is not None:
             self._retire(sequence, reason)
+        elif sequence.matcher:
+            sequence.matcher.accept(token)
         logprobs = () if logprob is None else (logprob,)
         return Delta(sequence, text, 1, reason, logprobs, scores)
 
@@ -162,7 +179,8 @@ class Engine:
 
     def _finish_reason(self, sequence: Sequence) -> FinishReason | None:
         options, last = sequence.options, sequence.tokens[-1]
-        if last in options.stop_tokens or (last in self._end_tokens and not options.ignore_end):
+        goes_on = options.ignore_end and not options.grammar
+        if last in options.stop_tokens or (last in self._end_tokens and not goes_on):
             return FinishReason.STOP
         if len(sequence.tokens) == options.max_tokens or sequence.length == self.max_length:
             return FinishReason.LENGTH

@@ -21,6 +21,14 @@ class UnknownToken(ValueError):
         self.token = token
 
 
+class GrammarRefused(ValueError):
+    """A schema, pattern or choice that answers can't be held to."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class ModelNotLoadable(ValueError):
     """The model is not there, or it computes in a way that the engine does not have."""
 

@@ -11,6 +11,8 @@ import torch
 from batch_api.engine.sequence import Sequence
 from batch_api.engine.sparse import SparseRow
 
+_LAST_RESORT = -1e9  # drawn only where all else is forbidden
+
 
 @dataclass(frozen=True, slots=True)
 class Cells:
@@ -46,7 +48,7 @@ def penalize(logits: torch.Tensor, sequences: list[Sequence]) -> None:
 def add_biases(
     logits: torch.Tensor, sequences: list[Sequence], *, end_tokens: frozenset[int]
 ) -> None:
-    """What was asked for; and no end before `min_tokens`, unless nothing else can follow."""
+    """What was asked for; and no end before `min_tokens`, unless a grammar allows nothing else."""
     for biases in (
         {row: each.bias for row, each in enumerate(sequences) if each.bias},
         {row: _ends(each, end_tokens) for row, each in enumerate(sequences) if _must_go_on(each)},
@@ -60,7 +62,7 @@ def _must_go_on(sequence: Sequence) -> bool:
 
 
 def _ends(sequence: Sequence, end_tokens: frozenset[int]) -> SparseRow:
-    return SparseRow(dict.fromkeys(end_tokens | sequence.options.stop_tokens, -torch.inf))
+    return SparseRow(dict.fromkeys(end_tokens | sequence.options.stop_tokens, _LAST_RESORT))
 
 
 def _cells(numbers: dict[int, SparseRow], device: torch.device) -> Cells | None:

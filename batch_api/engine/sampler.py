@@ -2,6 +2,7 @@
 
 import torch
 
+from batch_api.engine.masks import Masks
 from batch_api.engine.penalties import add_biases, penalize
 from batch_api.engine.sequence import Sequence
 from batch_api.engine.truncation import column, truncate
@@ -12,9 +13,11 @@ def sample(
     logits: torch.Tensor, sequences: list[Sequence], *, end_tokens: frozenset[int] = frozenset()
 ) -> list[int]:
     """One token for each row; logits: [sequences, vocab], which this may change."""
+    masks = Masks(sequences)
     logits = logits.float()  # the argmax too is four times as fast as in bf16 on a CPU
     penalize(logits, sequences)
     add_biases(logits, sequences, end_tokens=end_tokens)
+    masks.forbid(logits)
     tokens = logits.argmax(dim=-1)
     drawn = [row for row, sequence in enumerate(sequences) if not sequence.is_greedy]
     if drawn:

@@ -32,6 +32,13 @@ class Matcher(Protocol):
     def is_finished(self) -> bool:
         """Whether nothing but the end may follow."""
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether no token at all may follow, or none that could be found in time."""
+
+    def mask(self) -> bytes:
+        """Which tokens may follow: a bit for each, from the lowest; the end is among them."""
+
     def accept(self, token: int) -> None:
         """The answer's next token, which the mask allowed."""
 
@@ -69,7 +76,7 @@ class SamplingOptions:
     stop: tuple[str, ...] = ()
     stop_tokens: frozenset[int] = frozenset()
     min_tokens: int = 0
-    ignore_end: bool = False  # for benchmarks: go on past the end token
+    ignore_end: bool = False  # for benchmarks: go on past the end token; not where a grammar ends
     logprobs: int | None = None  # so many likeliest tokens beside each token; None: no logprobs
     prompt_logprobs: int | None = None  # the same for the prompt's tokens
     grammar: Grammar | None = None  # what the answer must match
@@ -115,6 +122,7 @@ class Sequence:
         self.finish_reason: FinishReason | None = None
         self.slot: int | None = None
         self.cached = 0
+        self.matcher = options.grammar.matcher() if options.grammar else None
         self.bias = SparseRow(options.logit_bias)
         self._counts = SparseRow()
         self._counted = 0  # of the answer's tokens
