@@ -21,9 +21,12 @@ class AnswerText:
         stops: tuple[str, ...],
         *,
         min_tokens: int = 0,
+        shown: frozenset[int] = frozenset(),
     ) -> None:
-        """`min_tokens`: no stop string ends the answer before more have come."""
-        self._detokenizer = Detokenizer(tokenizer)
+        """`min_tokens`: no stop string ends the answer before more have come. `shown`: special
+        tokens that are text here.
+        """
+        self._detokenizer = Detokenizer(tokenizer, shown=shown)
         self._stops = StopStrings(stops)
         self._unstoppable = min_tokens
 
@@ -45,13 +48,18 @@ class AnswerText:
 class Detokenizer:
     """The text of one answer. It decodes a short window only, so its cost is linear."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", *, shown: frozenset[int] = frozenset()
+    ) -> None:
         self._tokenizer = tokenizer
+        self._shown = shown
         self._context: list[int] = []  # shown before: some decoders look at their left neighbour
         self._pending: list[int] = []
 
     def add(self, token: int) -> str:
         """The text that this token completes."""
+        if token in self._shown:
+            return self.flush() + str(self._tokenizer.convert_ids_to_tokens(token))
         self._pending.append(token)
         text = self._text()
         if (not text or text.endswith(_HALF)) and len(self._pending) < _PATIENCE:

@@ -119,7 +119,10 @@ class Engine:
             if not 0 <= token < self.vocab_size:
                 raise UnknownToken(token, vocab_size=self.vocab_size)
         self._texts[sequence] = AnswerText(
-            self.tokenizer, options.stop, min_tokens=options.min_tokens
+            self.tokenizer,
+            options.stop,
+            min_tokens=options.min_tokens,
+            shown=options.shown_tokens,
         )
         self._batcher.add(sequence)
 

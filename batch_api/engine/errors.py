@@ -31,7 +31,3 @@ class GrammarRefused(ValueError):
 
 class ModelNotLoadable(ValueError):
     """The model is not there, or it computes in a way that the engine does not have."""
-
-
-class GrammarRefused(ValueError):
-    """A grammar that can't be compiled, or is too large; the message is for the client."""

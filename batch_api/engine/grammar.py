@@ -123,8 +123,12 @@ class GrammarCompiler:
         separator: str,
         begin: str = "",
         end: str = "",
+        otherwise: str | None = None,
     ) -> CompiledGrammar:
-        """`begin`, then tags, any of them each time, separated by `separator`, then `end`."""
+        """`begin`, then tags, any of them each time, separated by `separator`, then `end`.
+
+        `otherwise`: a schema that an answer without calls may match instead.
+        """
         if not tags or least < 0 or (most is not None and most < max(least, 1)):
             raise GrammarRefused("calls need a tag and a number of calls that can be")
         shapes = [f"schema_{number}" for number in range(len(tags))]
@@ -136,7 +140,12 @@ class GrammarCompiler:
             for tag, shape in zip(tags, shapes, strict=True)
         ]
         called = _repeated("tag", least=least, most=most, separator=separator)
-        rules = [f"start: {_literal(begin)} {called} {_literal(end)}", "tag: " + " | ".join(bodies)]
+        calls = f"{_literal(begin)} {called} {_literal(end)}"
+        rules = [f"start: {calls}", "tag: " + " | ".join(bodies)]
+        if otherwise is not None:
+            self.json_schema(otherwise)
+            rules[0] = f"start: ({calls}) | otherwise"
+            rules.append(f"otherwise: %json {json.dumps(_parse(otherwise))}")
         rules += [f"{shape}: %json {schema}" for shape, schema in zip(shapes, schemas, strict=True)]
         return self._compile_rules(rules)
 

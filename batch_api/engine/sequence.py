@@ -75,6 +75,7 @@ class SamplingOptions:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     stop_tokens: frozenset[int] = frozenset()
+    shown_tokens: frozenset[int] = frozenset()  # special ones that show in the text all the same
     min_tokens: int = 0
     ignore_end: bool = False  # for benchmarks: go on past the end token; not where a grammar ends
     logprobs: int | None = None  # so many likeliest tokens beside each token; None: no logprobs

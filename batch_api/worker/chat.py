@@ -49,7 +49,7 @@ class ChatQuestion:
         """Raises BadRequest."""
         tools = toolbox(self._chat, engine.tokenizer)
         prompt = chat_prompt(engine.tokenizer, self._chat, tools)
-        options = self._options(engine, len(prompt), _grammar(tools, self._structure, engine))
+        options = self._options(engine, len(prompt), tools)
         sequence = partial(Sequence, prompt, options, priority=self._priority)
         hidden = frozenset(engine.tokenizer.all_special_ids)
         choice = partial(Choice, tools, hidden=hidden)
@@ -57,7 +57,7 @@ class ChatQuestion:
         return [sequence(choice=number) for number in numbers], [choice() for _ in numbers]
 
     def _options(
-        self, engine: "Engine", prompt_tokens: int, grammar: Grammar | None
+        self, engine: "Engine", prompt_tokens: int, tools: Toolbox | None
     ) -> SamplingOptions:
         chat = self._chat
         max_tokens = room_for_answer(
@@ -68,14 +68,23 @@ class ChatQuestion:
         )
         logprobs = chat.top_logprobs or 0 if chat.logprobs else None
         return sampling_options(
-            chat, engine, max_tokens=max_tokens, logprobs=logprobs, grammar=grammar
+            chat,
+            engine,
+            max_tokens=max_tokens,
+            logprobs=logprobs,
+            grammar=_grammar(tools, self._structure, engine),
+            shown_tokens=tools.shown_tokens(engine.tokenizer) if tools else frozenset(),
         )
 
 
 def _grammar(
     tools: Toolbox | None, structure: Structure | None, engine: "Engine"
 ) -> Grammar | None:
-    """Who must call calls; a form is for who answers in words."""
+    """Who must call calls; a form is for who answers in words instead."""
     if tools is not None and tools.must_call:
         return tools.grammar(engine.grammars)
-    return structure.grammar(engine.grammars) if structure else None
+    if structure is None:
+        return None
+    if tools is not None and structure.schema is not None:
+        return tools.grammar(engine.grammars, otherwise=structure.schema)
+    return structure.grammar(engine.grammars)

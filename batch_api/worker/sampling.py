@@ -18,6 +18,7 @@ def sampling_options(
     logprobs: int | None,
     grammar: Grammar | None,
     prompt_logprobs: int | None = None,
+    shown_tokens: frozenset[int] = frozenset(),
 ) -> SamplingOptions:
     """Raises BadRequest."""
     if body.min_tokens > max_tokens:
@@ -39,6 +40,7 @@ def sampling_options(
         seed=body.seed,
         stop=tuple(body.stop),
         stop_tokens=frozenset(body.stop_token_ids),
+        shown_tokens=shown_tokens,
         min_tokens=body.min_tokens,
         ignore_end=body.ignore_eos,
         logprobs=logprobs,
@@ -57,7 +59,7 @@ def room_for_answer(limit: int | None, *, prompt_tokens: int, max_length: int, p
     if max_tokens <= room:
         return max_tokens
     raise BadRequest(
-        f"This model's context holds {max_length} tokens, but the {param} has {prompt_tokens}"
+        f"This model's context holds {max_length} tokens, but the prompt has {prompt_tokens}"
         f" and the answer needs room for {str(max_tokens)[:20]}.",
         param=param,
         code="context_length_exceeded",

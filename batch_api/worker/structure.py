@@ -15,7 +15,7 @@ from batch_api.schemas.sampling import SamplingBody
 if TYPE_CHECKING:
     from batch_api.engine.grammar import GrammarCompiler
 
-MAX_SCHEMA_BYTES = 256 * 1024
+_ANY_OBJECT = '{"type":"object"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Structure:
     param: str
     code: str
     compile: Callable[["GrammarCompiler"], Grammar]
+    schema: str | None = None  # if it is one
 
     def grammar(self, grammars: "GrammarCompiler") -> Grammar:
         """Takes a while: not for the event loop. Raises BadRequest."""
@@ -45,18 +46,6 @@ def structure(body: SamplingBody) -> Structure | None:
             code="invalid_value",
         )
     return wishes[0] if wishes else None
-
-
-def schema_text(schema: Any, param: str) -> str:
-    """A schema as JSON. Raises BadRequest if it is too large."""
-    text = schema if isinstance(schema, str) else json.dumps(schema, separators=(",", ":"))
-    if len(text) > MAX_SCHEMA_BYTES:
-        raise BadRequest(
-            f"Invalid '{param}': a schema has at most {MAX_SCHEMA_BYTES} bytes.",
-            param=param,
-            code="string_above_max_length",
-        )
-    return text
 
 
 def _wishes(body: SamplingBody) -> Iterator[Structure]:
@@ -88,12 +77,14 @@ def _of_format(form: ResponseFormat) -> Iterator[Structure]:
 
 
 def _json_object(param: str) -> Structure:
-    return Structure(param, "invalid_value", lambda grammars: grammars.json_object())
+    return Structure(
+        param, "invalid_value", lambda grammars: grammars.json_object(), schema=_ANY_OBJECT
+    )
 
 
 def _json(schema: Any, param: str, *, code: str = "invalid_value") -> Structure:
-    text = schema_text(schema, param)
-    return Structure(param, code, lambda grammars: grammars.json_schema(text))
+    text = schema if isinstance(schema, str) else json.dumps(schema)
+    return Structure(param, code, lambda grammars: grammars.json_schema(text), schema=text)
 
 
 def _regex(pattern: str, param: str) -> Structure:

@@ -1,5 +1,6 @@
 """Which functions an answer may call, must call, and in which syntax."""
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,6 @@ from batch_api.engine.sequence import Grammar
 from batch_api.errors import BadRequest
 from batch_api.schemas.chat import ChatRequest
 from batch_api.schemas.tools import Function, ToolChoiceObject
-from batch_api.worker.structure import schema_text
 from batch_api.worker.tool_syntax.families import Hermes, syntax_of
 from batch_api.worker.tool_syntax.pieces import Parser, Syntax
 
@@ -32,10 +32,10 @@ class Toolbox:
     def parser(self) -> Parser:
         return self.syntax.parser(frozenset(function.name for function in self.functions))
 
-    def grammar(self, grammars: "GrammarCompiler") -> Grammar:
-        """What an answer matches that must call. Takes a while: not for the event loop.
+    def grammar(self, grammars: "GrammarCompiler", *, otherwise: str | None = None) -> Grammar:
+        """What an answer matches that must call, or must match a schema (`otherwise`).
 
-        Raises BadRequest.
+        Takes a while: not for the event loop. Raises BadRequest.
         """
         from batch_api.engine.grammar import Tag
 
@@ -48,15 +48,22 @@ class Toolbox:
                 separator=frame.separator,
                 begin=frame.begin,
                 end=frame.end,
+                otherwise=otherwise,
             )
         except GrammarRefused as error:
             message = f"The parameters of these functions can't be held to: {error}"
             code = "invalid_function_parameters"
             raise BadRequest(message, param="tools", code=code) from error
 
+    def shown_tokens(self, tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+        """The special tokens by which this model marks its calls."""
+        special = set(tokenizer.all_special_ids)
+        marks = (tokenizer.convert_tokens_to_ids(marker) for marker in self.syntax.markers)
+        return frozenset(mark for mark in marks if mark in special)
+
     def _parts(self, function: Function) -> tuple[str, str, str]:
         begin, end = self.syntax.around(function.name)
-        return begin, schema_text(_OBJECT | (function.parameters or {}), "tools"), end
+        return begin, json.dumps(_OBJECT | (function.parameters or {})), end
 
 
 def toolbox(chat: ChatRequest, tokenizer: "PreTrainedTokenizerBase") -> Toolbox | None:

@@ -49,6 +49,9 @@ class FakeTokenizer:
     def decode(self, tokens: list[int]) -> str:
         return "".join(map(chr, tokens))
 
+    def convert_tokens_to_ids(self, token: str) -> int | None:
+        return None
+
     def convert_ids_to_tokens(self, token: int) -> str:
         return chr(token)
 
@@ -69,25 +72,33 @@ class FakeDelta:
     prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class FakeGrammar:
+    """Holds nobody; tells a test what was asked for."""
+
+    asked: Any
+
+    def matcher(self) -> None:
+        return None
+
+
 class FakeGrammars:
-    """A grammar that holds nobody: it is what was asked for, for a test to see."""
+    def json_object(self) -> FakeGrammar:
+        return FakeGrammar({"type": "object"})
 
-    def json_object(self) -> object:
-        return {"type": "object"}
-
-    def json_schema(self, schema: str) -> object:
+    def json_schema(self, schema: str) -> FakeGrammar:
         if "refuse me" in schema:
             raise GrammarRefused("the schema is refused")
-        return json.loads(schema)
+        return FakeGrammar(json.loads(schema))
 
-    def regex(self, pattern: str) -> object:
-        return pattern
+    def regex(self, pattern: str) -> FakeGrammar:
+        return FakeGrammar(pattern)
 
-    def choice(self, options: tuple[str, ...]) -> object:
-        return options
+    def choice(self, options: tuple[str, ...]) -> FakeGrammar:
+        return FakeGrammar(options)
 
-    def calls(self, tags: tuple[Any, ...], **frame: Any) -> object:
-        return {"tags": tags, **frame}
+    def calls(self, tags: tuple[Any, ...], **frame: Any) -> FakeGrammar:
+        return FakeGrammar({"tags": tags, **frame})
 
 
 @dataclass(slots=True)
@@ -150,6 +161,11 @@ class FakeEngine:
 
     def as_engine(self) -> "Engine":
         return cast("Engine", self)
+
+
+def form_of(sequence: Sequence) -> Any:
+    """What its grammar was asked to hold."""
+    return sequence.options.grammar and cast("FakeGrammar", sequence.options.grammar).asked
 
 
 def text_of(sequence: Sequence) -> str:

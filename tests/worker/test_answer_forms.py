@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from openai import BadRequestError
 
-from tests.worker.fake_engine import FakeEngine, FakeTokenizer, text_of
+from tests.worker.fake_engine import FakeEngine, FakeTokenizer, form_of, text_of
 from tests.worker.serving import MODEL, Worker, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -55,7 +55,7 @@ async def test_a_form_is_held_by_a_grammar(
 ) -> None:
     await ask(worker, extra_body=options)
 
-    assert engine.begun[0].options.grammar == grammar
+    assert form_of(engine.begun[0]) == grammar
 
 
 async def test_a_schema_that_can_t_be_held_is_refused(worker: Worker) -> None:

@@ -74,7 +74,6 @@ USER = {"role": "user", "content": "say hi"}
         ),
         ({"guided_regex": "a" * 5000}, "guided_regex", "string_above_max_length"),
         ({"guided_regex": "a", "guided_choice": ["b"]}, "guided_choice", "invalid_value"),
-        ({"guided_json": {"title": "a" * 300_000}}, "guided_json", "string_above_max_length"),
         ({"reasoning_effort": "huge"}, "reasoning_effort", "invalid_value"),
         ({"chat_template_kwargs": {"a": [1]}}, "chat_template_kwargs.a", "invalid_type"),
         ({"seed": 2**63}, "seed", "integer_above_max_value"),

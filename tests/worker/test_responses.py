@@ -7,7 +7,7 @@ import pytest
 from openai import APIError, BadRequestError, NotFoundError
 from pydantic import BaseModel
 
-from tests.worker.fake_engine import FakeEngine, text_of
+from tests.worker.fake_engine import FakeEngine, form_of, text_of
 from tests.worker.serving import MODEL, Worker, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -89,7 +89,7 @@ async def test_a_call_is_an_item_of_the_output(worker: Worker) -> None:
 async def test_who_must_call_is_held_to_it(worker: Worker, engine: FakeEngine) -> None:
     await respond(worker, tools=[WEATHER], tool_choice={"type": "function", "name": "weather"})
 
-    told: Any = engine.begun[0].options.grammar
+    told = form_of(engine.begun[0])
     assert (len(told["tags"]), told["most"]) == (1, 1)
 
 
@@ -136,7 +136,7 @@ async def test_the_sdk_s_parse_gives_the_model(worker: Worker, engine: FakeEngin
     )
 
     assert response.output_parsed == Answer(x=4)
-    schema: Any = engine.begun[0].options.grammar
+    schema = form_of(engine.begun[0])
     assert schema["properties"]["x"]["type"] == "integer"
 
 

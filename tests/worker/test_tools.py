@@ -9,7 +9,7 @@ import pytest_asyncio
 from openai import BadRequestError, pydantic_function_tool
 from pydantic import BaseModel
 
-from tests.worker.fake_engine import FakeEngine, FakeTokenizer, text_of
+from tests.worker.fake_engine import FakeEngine, FakeTokenizer, form_of, text_of
 from tests.worker.serving import MODEL, Worker, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -133,8 +133,9 @@ async def test_the_sdk_s_stream_helper_gathers_the_calls(worker: Worker) -> None
 
     assert "tool_calls.function.arguments.delta" in kinds
     assert "tool_calls.function.arguments.done" in kinds
-    (call,) = completion.choices[0].message.tool_calls or [None]
-    assert call is not None
+    calls = completion.choices[0].message.tool_calls
+    assert calls is not None
+    (call,) = calls
     assert call.function.arguments == PARIS
 
 
@@ -147,8 +148,9 @@ async def test_a_pydantic_function_tool_is_parsed_by_the_sdk(worker: Worker) -> 
         model=MODEL, messages=messages, tools=[pydantic_function_tool(Weather, name="weather")]
     )
 
-    (call,) = completion.choices[0].message.tool_calls or [None]
-    assert call is not None
+    calls = completion.choices[0].message.tool_calls
+    assert calls is not None
+    (call,) = calls
     assert call.function.parsed_arguments == Weather(city="Paris")
 
 
@@ -201,10 +203,17 @@ async def test_who_must_call_is_held_to_it_by_a_grammar(
 ) -> None:
     await ask(worker, CALL_TIME, tool_choice=choice)
 
-    told: Any = worker.engine.begun[-1].options.grammar
+    told = form_of(worker.engine.begun[-1])
     names = [json.loads(tag.begin.split("\n")[1] + "{}}")["name"] for tag in told["tags"]]
     assert (names, told["most"]) == held
     assert (told["least"], told["separator"]) == (1, "\n")
+
+
+async def test_a_form_and_tools_that_may_be_called_share_a_grammar(worker: Worker) -> None:
+    await ask(worker, "{}", response_format={"type": "json_object"})
+
+    told = form_of(worker.engine.begun[-1])
+    assert (len(told["tags"]), json.loads(told["otherwise"])) == (2, {"type": "object"})
 
 
 @pytest.mark.parametrize(
