@@ -171,6 +171,15 @@ def test_the_number_of_calls_is_bounded_on_both_sides(
     assert found == taken
 
 
+def test_instead_of_calls_an_answer_may_match_another_schema() -> None:
+    grammar = COMPILER.calls(
+        (CALL,), least=1, most=None, separator=",", otherwise='{"enum": ["no"]}'
+    )
+
+    assert all(takes(grammar, text) for text in ("[1]", "[1],[1]", '"no"'))
+    assert not any(takes(grammar, text) for text in ('"yes"', '[1],"no"', '"no",[1]'))
+
+
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x7f"), min_size=1, max_size=8)
 
 
