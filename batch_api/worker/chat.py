@@ -13,7 +13,7 @@ from batch_api.worker.deps import ChatBody, RequestPriority, ServedHere, Waiting
 from batch_api.worker.generation import respond
 from batch_api.worker.prompt import chat_prompt, is_long
 from batch_api.worker.sampling import room_for_answer, sampling_options
-from batch_api.worker.structure import Structure, structure
+from batch_api.worker.structure import Structure, schema_text, structure
 from batch_api.worker.tools import Toolbox, toolbox
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class ChatQuestion:
         return sampling_options(
             chat,
             engine,
+            answers=self.answers,
             max_tokens=max_tokens,
             logprobs=logprobs,
             grammar=_grammar(tools, self._structure, engine),
@@ -85,6 +86,7 @@ def _grammar(
         return tools.grammar(engine.grammars)
     if structure is None:
         return None
+    grammar = structure.grammar(engine.grammars)
     if tools is not None and structure.schema is not None:
-        return tools.grammar(engine.grammars, otherwise=structure.schema)
-    return structure.grammar(engine.grammars)
+        return tools.grammar(engine.grammars, otherwise=schema_text(structure.schema))
+    return grammar

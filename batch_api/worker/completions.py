@@ -78,6 +78,7 @@ class CompletionQuestion:
         return sampling_options(
             body,
             engine,
+            answers=self.answers,
             max_tokens=max_tokens,
             logprobs=_logprobs(body),
             prompt_logprobs=_prompt_logprobs(body),

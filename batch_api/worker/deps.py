@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request
-from pydantic import BaseModel
 
 from batch_api.disconnect import while_connected
 from batch_api.engine.sequence import Priority
@@ -16,15 +15,15 @@ from batch_api.schemas.chat import ChatRequest
 from batch_api.schemas.completions import CompletionRequest
 from batch_api.schemas.priority import PRIORITY_HEADER
 from batch_api.schemas.responses import ResponseRequest
-from batch_api.schemas.sampling import SamplingBody
 from batch_api.worker.engine_thread import EngineThread
+from batch_api.worker.responses_as_chat import ResponseAsChat, as_chat
 from batch_api.worker.unsupported import refuse_unsupported
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 _LONG_BYTES = 64 * 1024  # a body over it could hold up the event loop while it is parsed
 
 _Result = TypeVar("_Result")
-_Body = TypeVar("_Body", bound=BaseModel)
+_Body = TypeVar("_Body")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +56,30 @@ def _served(request: Request) -> Served:
     return served
 
 
-def _body(model: type[_Body]) -> Callable[[Request], Coroutine[Any, Any, _Body]]:
+def _body(read: Callable[[bytes], _Body]) -> Callable[[Request], Coroutine[Any, Any, _Body]]:
     """A dependency that reads this from the request's body."""
 
-    async def read(request: Request) -> _Body:
-        body = await read_whole(request.stream(), MAX_BODY_BYTES)
-        if len(body) > _LONG_BYTES:
-            return await asyncio.to_thread(_parse_supported, model, body)
-        return _parse_supported(model, body)
+    async def read_body(request: Request) -> _Body:
+        raw = await read_whole(request.stream(), MAX_BODY_BYTES)
+        return await asyncio.to_thread(read, raw) if len(raw) > _LONG_BYTES else read(raw)
 
-    return read
+    return read_body
 
 
-def _parse_supported(model: type[_Body], raw: bytes) -> _Body:
-    body = parse(model, raw)
-    if isinstance(body, SamplingBody):
-        refuse_unsupported(body)
-    return body
+def _read_chat(raw: bytes) -> ChatRequest:
+    chat = parse(ChatRequest, raw)
+    refuse_unsupported(chat)
+    return chat
+
+
+def _read_completion(raw: bytes) -> CompletionRequest:
+    completion = parse(CompletionRequest, raw)
+    refuse_unsupported(completion)
+    return completion
+
+
+def _read_response(raw: bytes) -> ResponseAsChat:
+    return as_chat(parse(ResponseRequest, raw))
 
 
 def _priority(name: Annotated[str, Header(alias=PRIORITY_HEADER)] = "interactive") -> Priority:
@@ -84,8 +90,8 @@ def _priority(name: Annotated[str, Header(alias=PRIORITY_HEADER)] = "interactive
 
 
 ServedHere = Annotated[Served, Depends(_served)]
-ChatBody = Annotated[ChatRequest, Depends(_body(ChatRequest))]
-ResponseBody = Annotated[ResponseRequest, Depends(_body(ResponseRequest))]
-CompletionBody = Annotated[CompletionRequest, Depends(_body(CompletionRequest))]
+ChatBody = Annotated[ChatRequest, Depends(_body(_read_chat))]
+ResponseBody = Annotated[ResponseAsChat, Depends(_body(_read_response))]
+CompletionBody = Annotated[CompletionRequest, Depends(_body(_read_completion))]
 RequestPriority = Annotated[Priority, Depends(_priority)]
 WaitingClient = Annotated[Client, Depends(Client)]

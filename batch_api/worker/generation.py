@@ -16,6 +16,8 @@ from batch_api.worker.event_stream import EventStream
 if TYPE_CHECKING:
     from batch_api.engine.engine import Delta, Engine
 
+_MANY_DELTAS = 1000  # more could hold up the event loop while an answer is put together
+
 
 class Reply(Protocol):
     """How one endpoint tells what its sequences generate."""
@@ -62,7 +64,7 @@ async def respond(question: Question, served: Served, client: Client) -> Respons
         answer = held.enter_context(running)
         deltas = await client.wait_for(answer.take())
         if not question.stream:
-            return Response(reply.whole(deltas), media_type="application/json")
+            return Response(await _whole(reply, deltas), media_type="application/json")
         return EventStream(_events(reply, deltas, answer), held=held.pop_all())
 
 
@@ -70,6 +72,12 @@ async def _reply(question: Question, engine: "Engine") -> Reply:
     if question.is_costly:
         return await asyncio.to_thread(question.reply, engine)
     return question.reply(engine)
+
+
+async def _whole(reply: Reply, deltas: list["Delta"]) -> bytes:
+    if len(deltas) > _MANY_DELTAS:
+        return await asyncio.to_thread(reply.whole, deltas)
+    return reply.whole(deltas)
 
 
 async def _events(reply: Reply, deltas: list["Delta"], answer: Answer) -> AsyncIterator[bytes]:

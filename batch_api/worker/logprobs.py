@@ -19,8 +19,14 @@ class TokenTexts:
         self.special = frozenset(tokenizer.all_special_ids)
         self._added = tokenizer.added_tokens_decoder
         self._decoder = _decoder(tokenizer)
+        self._known: dict[int, bytes] = {}
 
     def bytes_of(self, token: int) -> bytes:
+        if (known := self._known.get(token)) is None:
+            known = self._known[token] = self._bytes_of(token)
+        return known
+
+    def _bytes_of(self, token: int) -> bytes:
         if token in self._added:
             return str(self._added[token].content).encode()
         written = self._tokenizer.convert_ids_to_tokens(token)

@@ -1,6 +1,7 @@
 """A request to `/v1/responses` is a chat in other words: this says it in a chat's."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from batch_api.envelope import validate
@@ -30,7 +31,13 @@ _PASSED_ON = (
 _TEXTS = ("input_text", "output_text", "text", "refusal")
 
 
-def as_chat(body: ResponseRequest) -> ChatRequest:
+@dataclass(frozen=True, slots=True)
+class ResponseAsChat:
+    body: ResponseRequest
+    chat: ChatRequest
+
+
+def as_chat(body: ResponseRequest) -> ResponseAsChat:
     """Raises BadRequest for what is not supported."""
     extras = body.model_extra or {}
     for name, neutral in _NEUTRAL.items():
@@ -54,7 +61,7 @@ def as_chat(body: ResponseRequest) -> ChatRequest:
     passed_on = {name: extras[name] for name in _PASSED_ON if name in extras}
     request = validate(ChatRequest, chat | passed_on)
     refuse_unsupported(request)
-    return request
+    return ResponseAsChat(body, request)
 
 
 def _messages(body: ResponseRequest) -> list[dict[str, Any]]:

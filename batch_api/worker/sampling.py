@@ -9,11 +9,14 @@ from batch_api.schemas.sampling import SamplingBody
 if TYPE_CHECKING:
     from batch_api.engine.engine import Engine
 
+MAX_LOGPROBS = 2**21  # of one request: about 200 MB
+
 
 def sampling_options(
     body: SamplingBody,
     engine: "Engine",
     *,
+    answers: int,
     max_tokens: int,
     logprobs: int | None,
     grammar: Grammar | None,
@@ -27,6 +30,8 @@ def sampling_options(
             param="min_tokens",
             code="integer_above_max_value",
         )
+    if logprobs is not None:
+        _check_logprobs(answers * max_tokens * (1 + logprobs))
     return SamplingOptions(
         max_tokens=max_tokens,
         temperature=0 if body.is_greedy else body.temperature,
@@ -64,6 +69,16 @@ def room_for_answer(limit: int | None, *, prompt_tokens: int, max_length: int, p
         param=param,
         code="context_length_exceeded",
     )
+
+
+def _check_logprobs(count: int) -> None:
+    if count > MAX_LOGPROBS:
+        raise BadRequest(
+            f"These answers could have {count} logprobs, but at most {MAX_LOGPROBS} are told:"
+            " lower the number of answers, of their tokens or of 'top_logprobs'.",
+            param="logprobs",
+            code="integer_above_max_value",
+        )
 
 
 def _biases(body: SamplingBody, engine: "Engine") -> dict[int, float]:

@@ -15,7 +15,7 @@ from batch_api.schemas.sampling import SamplingBody
 if TYPE_CHECKING:
     from batch_api.engine.grammar import GrammarCompiler
 
-_ANY_OBJECT = '{"type":"object"}'
+_ANY_OBJECT = {"type": "object"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Structure:
     param: str
     code: str
     compile: Callable[["GrammarCompiler"], Grammar]
-    schema: str | None = None  # if it is one
+    schema: Any = None  # if it is one
 
     def grammar(self, grammars: "GrammarCompiler") -> Grammar:
         """Takes a while: not for the event loop. Raises BadRequest."""
@@ -46,6 +46,11 @@ def structure(body: SamplingBody) -> Structure | None:
             code="invalid_value",
         )
     return wishes[0] if wishes else None
+
+
+def schema_text(schema: Any) -> str:
+    """vLLM takes a schema as an object and as text."""
+    return schema if isinstance(schema, str) else json.dumps(schema)
 
 
 def _wishes(body: SamplingBody) -> Iterator[Structure]:
@@ -83,8 +88,10 @@ def _json_object(param: str) -> Structure:
 
 
 def _json(schema: Any, param: str, *, code: str = "invalid_value") -> Structure:
-    text = schema if isinstance(schema, str) else json.dumps(schema)
-    return Structure(param, code, lambda grammars: grammars.json_schema(text), schema=text)
+    def compiled(grammars: "GrammarCompiler") -> Grammar:
+        return grammars.json_schema(schema_text(schema))
+
+    return Structure(param, code, compiled, schema=schema)
 
 
 def _regex(pattern: str, param: str) -> Structure:

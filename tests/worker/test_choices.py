@@ -86,6 +86,13 @@ async def test_a_client_that_leaves_frees_all_its_places(stream: bool) -> None:
         assert len((await ask(worker, "say hi", n=4)).choices) == 4
 
 
+async def test_more_logprobs_than_memory_should_hold_are_refused(worker: Worker) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        await ask(worker, "say hi", n=100, logprobs=True, top_logprobs=20)
+
+    assert (caught.value.param, caught.value.code) == ("logprobs", "integer_above_max_value")
+
+
 async def test_what_the_engine_refuses_of_n_answers_refuses_them_all(worker: Worker) -> None:
     with pytest.raises(BadRequestError, match="there is no room for it"):
         await ask(worker, "it does not fit", n=3)

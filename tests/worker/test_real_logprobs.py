@@ -1,7 +1,6 @@
 """Probabilities and prompts as tokens, over the SDK, with the bundled model."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,37 +8,26 @@ from openai import OpenAI
 from transformers import AutoTokenizer
 
 from batch_api.settings import DEMO_MODEL, DEMO_MODEL_NAME
-from tests.worker.process import WorkerProcess
 
 NAME = DEMO_MODEL_NAME
 PROMPT = "<|user|>What is 2+2?<|end|><|assistant|>"
 COUNT: Any = [{"role": "user", "content": "Count to 12."}]
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
-    folder = tmp_path_factory.mktemp("logprobs")
-    with (
-        WorkerProcess(folder, "--model", str(DEMO_MODEL), "--max-length", "256") as worker,
-        OpenAI(base_url=f"{worker.url}/v1", api_key="none", max_retries=0) as client,
-    ):
-        yield client
-
-
-def ask(client: OpenAI, **options: Any) -> Any:
-    return client.chat.completions.create(
+def ask(real_client: OpenAI, **options: Any) -> Any:
+    return real_client.chat.completions.create(
         **{"model": NAME, "messages": COUNT, "temperature": 0, "logprobs": True, **options}
     )
 
 
-def complete(client: OpenAI, **options: Any) -> Any:
-    return client.completions.create(
+def complete(real_client: OpenAI, **options: Any) -> Any:
+    return real_client.completions.create(
         **{"model": NAME, "prompt": PROMPT, "temperature": 0, **options}
     )
 
 
-def test_each_token_has_its_text_bytes_and_likeliest_alternatives(client: OpenAI) -> None:
-    (choice,) = ask(client, top_logprobs=2).choices
+def test_each_token_has_its_text_bytes_and_likeliest_alternatives(real_client: OpenAI) -> None:
+    (choice,) = ask(real_client, top_logprobs=2).choices
 
     tokens = choice.logprobs.content
     assert b"".join(bytes(token.bytes) for token in tokens).decode() == choice.message.content
@@ -51,16 +39,16 @@ def test_each_token_has_its_text_bytes_and_likeliest_alternatives(client: OpenAI
         assert math.exp(first.logprob) + math.exp(second.logprob) <= 1.0001
 
 
-def test_without_alternatives_their_lists_are_empty(client: OpenAI) -> None:
-    (choice,) = ask(client).choices
+def test_without_alternatives_their_lists_are_empty(real_client: OpenAI) -> None:
+    (choice,) = ask(real_client).choices
 
     assert {tuple(token.top_logprobs) for token in choice.logprobs.content} == {()}
 
 
-def test_streamed_logprobs_are_those_of_the_whole_answer(client: OpenAI) -> None:
-    (whole,) = ask(client, top_logprobs=1).choices
+def test_streamed_logprobs_are_those_of_the_whole_answer(real_client: OpenAI) -> None:
+    (whole,) = ask(real_client, top_logprobs=1).choices
 
-    chunks = [chunk.choices[0] for chunk in ask(client, top_logprobs=1, stream=True)]
+    chunks = [chunk.choices[0] for chunk in ask(real_client, top_logprobs=1, stream=True)]
 
     assert chunks[0].logprobs is None
     content = [token for chunk in chunks if chunk.logprobs for token in chunk.logprobs.content]
@@ -69,11 +57,11 @@ def test_streamed_logprobs_are_those_of_the_whole_answer(client: OpenAI) -> None
         assert streamed.logprob == pytest.approx(told.logprob, abs=1e-4)
 
 
-def test_parts_of_a_character_have_their_exact_bytes(client: OpenAI) -> None:
+def test_parts_of_a_character_have_their_exact_bytes(real_client: OpenAI) -> None:
     messages = [{"role": "user", "content": "Repeat the word übergröße."}]
     bias = dict.fromkeys(_byte_tokens("é"), 50)
 
-    (choice,) = ask(client, messages=messages, logit_bias=bias, max_tokens=4).choices
+    (choice,) = ask(real_client, messages=messages, logit_bias=bias, max_tokens=4).choices
 
     tokens = choice.logprobs.content
     assert {bytes(token.bytes) for token in tokens} <= {b"\xc3", b"\xa9"}
@@ -84,16 +72,16 @@ def _byte_tokens(text: str) -> list[str]:
     return [str(token) for token in AutoTokenizer.from_pretrained(DEMO_MODEL).encode(text)]
 
 
-def test_a_bias_forbids_a_token(client: OpenAI) -> None:
+def test_a_bias_forbids_a_token(real_client: OpenAI) -> None:
     (one,) = AutoTokenizer.from_pretrained(DEMO_MODEL).encode("1")
 
-    (choice,) = ask(client, logit_bias={str(one): -100}).choices
+    (choice,) = ask(real_client, logit_bias={str(one): -100}).choices
 
     assert "1" not in choice.message.content
 
 
-def test_a_completion_s_logprobs_are_lists_side_by_side(client: OpenAI) -> None:
-    (choice,) = complete(client, logprobs=2).choices
+def test_a_completion_s_logprobs_are_lists_side_by_side(real_client: OpenAI) -> None:
+    (choice,) = complete(real_client, logprobs=2).choices
 
     told = choice.logprobs
     assert choice.text == "".join(told.tokens) == "4"
@@ -102,8 +90,8 @@ def test_a_completion_s_logprobs_are_lists_side_by_side(client: OpenAI) -> None:
     assert len(told.top_logprobs[0]) == 2
 
 
-def test_an_echo_with_logprobs_scores_the_prompt(client: OpenAI) -> None:
-    (choice,) = complete(client, logprobs=1, echo=True, max_tokens=0).choices
+def test_an_echo_with_logprobs_scores_the_prompt(real_client: OpenAI) -> None:
+    (choice,) = complete(real_client, logprobs=1, echo=True, max_tokens=0).choices
 
     told = choice.logprobs
     assert choice.text == "".join(told.tokens) == PROMPT
@@ -113,48 +101,50 @@ def test_an_echo_with_logprobs_scores_the_prompt(client: OpenAI) -> None:
     assert len(told.tokens) == len(AutoTokenizer.from_pretrained(DEMO_MODEL).encode(PROMPT))
 
 
-def test_an_answer_is_scored_alike_as_an_answer_and_as_a_prompt(client: OpenAI) -> None:
-    (answered,) = complete(client, logprobs=0, max_tokens=1).choices
+def test_an_answer_is_scored_alike_as_an_answer_and_as_a_prompt(real_client: OpenAI) -> None:
+    (answered,) = complete(real_client, logprobs=0, max_tokens=1).choices
 
     (scored,) = complete(
-        client, prompt=PROMPT + answered.text, logprobs=0, echo=True, max_tokens=0
+        real_client, prompt=PROMPT + answered.text, logprobs=0, echo=True, max_tokens=0
     ).choices
 
     (logprob,) = answered.logprobs.token_logprobs
     assert scored.logprobs.token_logprobs[-1] == pytest.approx(logprob, abs=1e-4)
 
 
-def test_an_echo_with_an_answer_has_both(client: OpenAI) -> None:
-    (choice,) = complete(client, logprobs=0, echo=True).choices
-    chunks = [chunk.choices[0] for chunk in complete(client, logprobs=0, echo=True, stream=True)]
+def test_an_echo_with_an_answer_has_both(real_client: OpenAI) -> None:
+    (choice,) = complete(real_client, logprobs=0, echo=True).choices
+    chunks = [
+        chunk.choices[0] for chunk in complete(real_client, logprobs=0, echo=True, stream=True)
+    ]
 
     assert choice.text == "".join(choice.logprobs.tokens) == f"{PROMPT}4"
     assert "".join(chunk.text for chunk in chunks) == choice.text
     assert [token for chunk in chunks for token in chunk.logprobs.tokens] == choice.logprobs.tokens
 
 
-def test_no_tokens_are_generated_if_none_are_wanted(client: OpenAI) -> None:
-    answer = complete(client, max_tokens=0)
+def test_no_tokens_are_generated_if_none_are_wanted(real_client: OpenAI) -> None:
+    answer = complete(real_client, max_tokens=0)
 
     assert (answer.choices[0].text, answer.usage.completion_tokens) == ("", 0)
 
 
-def test_the_best_of_several_is_the_likeliest(client: OpenAI) -> None:
+def test_the_best_of_several_is_the_likeliest(real_client: OpenAI) -> None:
     options: dict[str, Any] = {"temperature": 2, "seed": 3, "max_tokens": 8, "logprobs": 0}
     options |= {"prompt": "<|user|>", "extra_body": {"ignore_eos": True}}
 
     def score(choice: Any) -> float:
         return float(sum(choice.logprobs.token_logprobs) / len(choice.logprobs.tokens))
 
-    (best,) = complete(client, best_of=4, **options).choices
-    every = complete(client, n=4, **options).choices
+    (best,) = complete(real_client, best_of=4, **options).choices
+    every = complete(real_client, n=4, **options).choices
 
     assert score(best) == pytest.approx(max(map(score, every)), abs=1e-4)
     assert len({choice.text for choice in every}) > 1
 
 
-def test_a_response_tells_logprobs_if_they_are_included(client: OpenAI) -> None:
-    answer: Any = client.responses.create(
+def test_a_response_tells_logprobs_if_they_are_included(real_client: OpenAI) -> None:
+    answer: Any = real_client.responses.create(
         model=NAME,
         input="Count to 12.",
         temperature=0,

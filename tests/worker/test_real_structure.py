@@ -5,15 +5,13 @@ It has never seen a tool or a schema: what comes out right is held by a grammar.
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
 from openai import BadRequestError, LengthFinishReasonError, OpenAI, pydantic_function_tool
 from pydantic import BaseModel
 
-from batch_api.settings import DEMO_MODEL, DEMO_MODEL_NAME
-from tests.worker.process import WorkerProcess
+from batch_api.settings import DEMO_MODEL_NAME
 
 NAME = DEMO_MODEL_NAME
 SUM: Any = [{"role": "user", "content": "What is 2+2?"}]
@@ -37,18 +35,8 @@ WEATHER: Any = pydantic_function_tool(Weather, name="weather")
 TIME: Any = pydantic_function_tool(Time, name="time")
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
-    folder = tmp_path_factory.mktemp("structure")
-    with (
-        WorkerProcess(folder, "--model", str(DEMO_MODEL)) as worker,
-        OpenAI(base_url=f"{worker.url}/v1", api_key="none", max_retries=0) as client,
-    ):
-        yield client
-
-
-def ask(client: OpenAI, **options: Any) -> Any:
-    return client.chat.completions.create(
+def ask(real_client: OpenAI, **options: Any) -> Any:
+    return real_client.chat.completions.create(
         **{"model": NAME, "messages": SUM, "max_tokens": 300, **options}
     )
 
@@ -62,9 +50,9 @@ def called(choice: Any) -> list[tuple[str, BaseModel]]:
     ]
 
 
-def test_parse_gives_a_pydantic_model(client: OpenAI) -> None:
+def test_parse_gives_a_pydantic_model(real_client: OpenAI) -> None:
     for seed in range(3):
-        completion = client.chat.completions.parse(
+        completion = real_client.chat.completions.parse(
             model=NAME, messages=SUM, response_format=Verdict, seed=seed
         )
 
@@ -72,15 +60,15 @@ def test_parse_gives_a_pydantic_model(client: OpenAI) -> None:
         assert completion.choices[0].finish_reason == "stop"
 
 
-def test_parse_of_a_cut_answer_raises(client: OpenAI) -> None:
+def test_parse_of_a_cut_answer_raises(real_client: OpenAI) -> None:
     with pytest.raises(LengthFinishReasonError):
-        client.chat.completions.parse(
+        real_client.chat.completions.parse(
             model=NAME, messages=SUM, response_format=Verdict, max_tokens=1
         )
 
 
-def test_a_streamed_answer_holds_its_schema_too(client: OpenAI) -> None:
-    with client.chat.completions.stream(
+def test_a_streamed_answer_holds_its_schema_too(real_client: OpenAI) -> None:
+    with real_client.chat.completions.stream(
         model=NAME, messages=SUM, response_format=Verdict
     ) as stream:
         completion = stream.get_final_completion()
@@ -88,9 +76,9 @@ def test_a_streamed_answer_holds_its_schema_too(client: OpenAI) -> None:
     assert isinstance(completion.choices[0].message.parsed, Verdict)
 
 
-def test_a_json_object_comes_out_as_one(client: OpenAI) -> None:
+def test_a_json_object_comes_out_as_one(real_client: OpenAI) -> None:
     (choice,) = ask(
-        client,
+        real_client,
         messages=[{"role": "user", "content": "What is 2+2? Answer as JSON."}],
         response_format={"type": "json_object"},
     ).choices
@@ -107,8 +95,10 @@ def test_a_json_object_comes_out_as_one(client: OpenAI) -> None:
         ({"guided_json": {"enum": [1, 2]}}, "1|2"),
     ],
 )
-def test_what_vllm_calls_guided_is_held(client: OpenAI, form: dict[str, Any], pattern: str) -> None:
-    answer = ask(client, n=3, temperature=2, extra_body=form)
+def test_what_vllm_calls_guided_is_held(
+    real_client: OpenAI, form: dict[str, Any], pattern: str
+) -> None:
+    answer = ask(real_client, n=3, temperature=2, extra_body=form)
 
     assert all(re.fullmatch(pattern, choice.message.content) for choice in answer.choices)
 
@@ -145,17 +135,17 @@ def test_what_vllm_calls_guided_is_held(client: OpenAI, form: dict[str, Any], pa
     ],
 )
 def test_what_can_t_be_held_is_refused(
-    client: OpenAI, options: dict[str, Any], param: str, code: str
+    real_client: OpenAI, options: dict[str, Any], param: str, code: str
 ) -> None:
     with pytest.raises(BadRequestError) as caught:
-        ask(client, **options)
+        ask(real_client, **options)
 
     assert (caught.value.param, caught.value.code) == (param, code)
 
 
-def test_who_must_call_calls_functions_on_offer_with_right_parameters(client: OpenAI) -> None:
+def test_who_must_call_calls_functions_on_offer_with_right_parameters(real_client: OpenAI) -> None:
     answer = ask(
-        client,
+        real_client,
         tools=[WEATHER, TIME],
         tool_choice="required",
         temperature=1.5,
@@ -170,9 +160,9 @@ def test_who_must_call_calls_functions_on_offer_with_right_parameters(client: Op
     assert all(choice.message.content is None for choice in answer.choices)
 
 
-def test_a_named_function_is_called_once(client: OpenAI) -> None:
+def test_a_named_function_is_called_once(real_client: OpenAI) -> None:
     (choice,) = ask(
-        client,
+        real_client,
         tools=[WEATHER, TIME],
         tool_choice={"type": "function", "function": {"name": "time"}},
     ).choices
@@ -181,9 +171,9 @@ def test_a_named_function_is_called_once(client: OpenAI) -> None:
     assert called(choice) == [("time", Time(zone="UTC"))]
 
 
-def test_without_parallel_calls_one_is_made(client: OpenAI) -> None:
+def test_without_parallel_calls_one_is_made(real_client: OpenAI) -> None:
     answer = ask(
-        client,
+        real_client,
         tools=[WEATHER, TIME],
         tool_choice="required",
         parallel_tool_calls=False,
@@ -196,12 +186,12 @@ def test_without_parallel_calls_one_is_made(client: OpenAI) -> None:
         assert len(called(choice)) == 1
 
 
-def test_a_streamed_call_is_the_same_as_the_whole_one(client: OpenAI) -> None:
+def test_a_streamed_call_is_the_same_as_the_whole_one(real_client: OpenAI) -> None:
     options: dict[str, Any] = {"tools": [WEATHER], "seed": 3, "temperature": 1.5}
     options["tool_choice"] = {"type": "function", "function": {"name": "weather"}}
 
-    (whole,) = ask(client, **options).choices
-    with client.chat.completions.stream(
+    (whole,) = ask(real_client, **options).choices
+    with real_client.chat.completions.stream(
         model=NAME, messages=SUM, max_tokens=300, **options
     ) as stream:
         streamed = stream.get_final_completion().choices[0]
@@ -210,9 +200,9 @@ def test_a_streamed_call_is_the_same_as_the_whole_one(client: OpenAI) -> None:
     assert called(streamed) == called(whole)
 
 
-def test_a_form_is_held_where_tools_might_be_called(client: OpenAI) -> None:
+def test_a_form_is_held_where_tools_might_be_called(real_client: OpenAI) -> None:
     for seed in range(4):
-        completion = client.chat.completions.parse(
+        completion = real_client.chat.completions.parse(
             model=NAME,
             messages=SUM,
             response_format=Verdict,
@@ -226,9 +216,9 @@ def test_a_form_is_held_where_tools_might_be_called(client: OpenAI) -> None:
         assert isinstance(message.parsed, Verdict) != bool(message.tool_calls)
 
 
-def test_a_response_may_be_held_to_a_form_or_to_a_call(client: OpenAI) -> None:
-    parsed = client.responses.parse(model=NAME, input="What is 2+2?", text_format=Verdict)
-    forced: Any = client.responses.create(
+def test_a_response_may_be_held_to_a_form_or_to_a_call(real_client: OpenAI) -> None:
+    parsed = real_client.responses.parse(model=NAME, input="What is 2+2?", text_format=Verdict)
+    forced: Any = real_client.responses.create(
         model=NAME,
         input="What is 2+2?",
         tools=[_flat(TIME)],

@@ -63,14 +63,15 @@ class MarkedParser:
         return after
 
     def _open(self, text: str, _pieces: list[Piece]) -> str:
-        if not text.strip():
+        rest, mark = text.lstrip(), self._marks.list_open
+        if not rest:
             return self._wait(text)
         self._state = self._begin
-        blanks, mark, after = text.partition(self._marks.list_open or text)
-        if not self._marks.list_open or blanks.strip() or not mark:
+        if not mark or not rest.startswith(mark):
             return text
-        self._opening += blanks + mark
-        return after
+        rest = rest.removeprefix(mark)
+        self._opening += text.removesuffix(rest)
+        return rest
 
     def _begin(self, text: str, _pieces: list[Piece]) -> str:
         if not text.strip():
