@@ -39,6 +39,7 @@ fmt: $(READY) ## Format the code and mend what can be mended
 bench: $(READY) ## Compare the engine and the control plane with what they are measured against
 	$(BIN)/python -m benchmarks.control_plane
 	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.structured_output
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

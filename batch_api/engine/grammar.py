@@ -50,8 +50,10 @@ class Tag:
 class GrammarMatcher:
     """How far one answer is. No method raises: one that can't go on is stuck."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: LLMatcher, worded_ends: list[int]) -> None:
         self._matcher = matcher
+        self._worded_ends = worded_ends
+        self._is_stuck = False
 
     @property
     def is_finished(self) -> bool:
@@ -59,21 +61,27 @@ class GrammarMatcher:
 
     @property
     def is_stuck(self) -> bool:
-        return self._matcher.is_error()
+        return self._is_stuck or self._matcher.is_error()
 
     def mask(self) -> bytes:
-        return self._matcher.compute_bitmask()
+        mask = self._matcher.compute_bitmask()
+        if self._worded_ends and not self._matcher.is_accepting():
+            mask = _without(mask, self._worded_ends)
+            self._is_stuck = not any(mask)
+        return mask
 
     def accept(self, token: int) -> None:
         self._matcher.consume_token(token)
 
 
 class CompiledGrammar:
-    def __init__(self, fresh: LLMatcher) -> None:
+    def __init__(self, fresh: LLMatcher, worded_ends: list[int]) -> None:
+        """`worded_ends`: end tokens that are words as well; only where it may end are they ends."""
         self._fresh = fresh
+        self._worded_ends = worded_ends
 
     def matcher(self) -> GrammarMatcher:
-        return GrammarMatcher(self._fresh.deep_copy())
+        return GrammarMatcher(self._fresh.deep_copy(), self._worded_ends)
 
 
 class GrammarCompiler:
@@ -162,7 +170,8 @@ class GrammarCompiler:
 
     def _try_compile(self, grammar: str) -> CompiledGrammar | str:
         """Or why not, in a sentence; that is kept too."""
-        matcher = LLMatcher(self._words(), grammar, limits=_LIMITS, log_level=0)
+        words = self._words()
+        matcher = LLMatcher(words, grammar, limits=_LIMITS, log_level=0)
         if not matcher.is_error():
             start = thread_time()
             matcher.compute_bitmask()
@@ -170,7 +179,10 @@ class GrammarCompiler:
                 return "the grammar is too complex to follow"
         if matcher.get_error().startswith("NoExtensionBias"):
             return "nothing that this model can write matches it"
-        return _sentence(matcher.get_error()) if matcher.is_error() else CompiledGrammar(matcher)
+        if matcher.is_error():
+            return _sentence(matcher.get_error())
+        worded = [token for token in words.eos_tokens if not words.is_special_token(token)]
+        return CompiledGrammar(matcher, worded)
 
     def _words(self) -> LLTokenizer:
         """The vocabulary as llguidance reads it: half a second for 50,000 tokens, once."""
@@ -240,6 +252,13 @@ def _repeated(rule: str, *, least: int, most: int | None, separator: str) -> str
         bounds = f"{max(0, least - 1)},{'' if most is None else most - 1}"
         more = f" ({_literal(separator)} {rule}){{{bounds}}}"
     return f"({rule}{more})" + ("" if least else "?")
+
+
+def _without(mask: bytes, tokens: list[int]) -> bytes:
+    left = bytearray(mask)
+    for token in tokens:
+        left[token // 8] &= ~(1 << token % 8)
+    return bytes(left)
 
 
 def _literal(text: str) -> str:

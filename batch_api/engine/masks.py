@@ -21,11 +21,11 @@ class Masks:
             return
         masks = torch.frombuffer(self._packed, dtype=torch.uint8).view(len(self._rows), -1)
         rows = torch.tensor(self._rows, device=logits.device)
-        forbidden = ~_unpack(masks.to(logits.device), logits.shape[-1])
+        forbidden = _zeros(masks.to(logits.device), logits.shape[-1])
         logits[rows] = logits[rows].masked_fill_(forbidden, -torch.inf)
 
 
-def _unpack(masks: torch.Tensor, size: int) -> torch.Tensor:
-    """A byte has eight tokens, from the lowest bit: [rows, bytes] → bool, [rows, size]."""
+def _zeros(masks: torch.Tensor, size: int) -> torch.Tensor:
+    """Which bits are 0; a byte has eight, from the lowest: [rows, bytes] → bool, [rows, size]."""
     bits = masks.unsqueeze(-1) & _BITS.to(masks.device)
-    return bits.flatten(1)[:, :size].bool()
+    return (bits == 0).flatten(1)[:, :size]

@@ -267,6 +267,29 @@ def test_a_grammar_is_finished_when_nothing_but_the_end_may_follow() -> None:
     assert allowed(matcher.mask()) == sorted(ENDS["demo"])
 
 
+def test_an_end_token_that_is_a_word_too_is_taken_for_an_end_only() -> None:
+    tokenizer = TOKENIZERS["demo"]
+    (word,) = tokenizer.encode("b")
+    ends = {3, word}
+    matcher = GrammarCompiler(tokenizer, VOCABULARY, frozenset(ends)).regex("[ab]{2}").matcher()
+    seen = []
+    for _ in range(3):
+        seen.append(ends & set(allowed(matcher.mask())))
+        matcher.accept(tokenizer.encode("a")[0])
+
+    assert seen == [set(), set(), ends]
+
+
+def test_an_answer_that_only_an_end_tokens_word_could_go_on_with_is_stuck() -> None:
+    tokenizer = TOKENIZERS["demo"]
+    (word,) = tokenizer.encode("b")
+    matcher = GrammarCompiler(tokenizer, VOCABULARY, frozenset({3, word})).regex("ab").matcher()
+    matcher.accept(tokenizer.encode("a")[0])
+
+    assert not any(matcher.mask())
+    assert matcher.is_stuck
+
+
 def test_sequences_with_one_grammar_do_not_share_how_far_they_are() -> None:
     grammar = COMPILER.regex("abc")
     first, second = grammar.matcher(), grammar.matcher()
