@@ -45,6 +45,7 @@ bench: $(READY) ## Compare engine, embedder and control plane with what they are
 	$(BIN)/python -m benchmarks.paging
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.embeddings
+	$(BIN)/python -m benchmarks.structured_output
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -10,12 +10,14 @@ from typing import Any, Literal
 import psutil
 import pytest
 from openai import OpenAI
-from openai.types import Batch
+from openai.types import Batch, Completion
 from openai.types.chat import ChatCompletion
+from openai.types.responses import Response
 
 from tests.server import Server
 
-ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses"]
+ENDPOINT: Endpoint = "/v1/chat/completions"
 QUESTIONS = 200
 
 _HELD_OUT = Path(__file__).parent / "data" / "held_out_questions.jsonl"
@@ -84,6 +86,48 @@ def test_a_chat_request_is_answered_while_a_batch_runs_and_ahead_of_its_lines(
     assert _done(after) - before < (_IN_FLIGHT - _RUNNING) / 2
     client.batches.cancel(batch.id)
     assert _wait_for(client, batch, "cancelled").status == "cancelled"
+
+
+def test_a_batch_of_completions_is_answered(client: OpenAI) -> None:
+    bodies = [
+        {"model": "demo", "prompt": f"<|user|>What is {n}+1?<|end|><|assistant|>", "temperature": 0}
+        for n in range(10)
+    ]
+
+    answered = _run_bodies(client, "/v1/completions", bodies)
+
+    completions = [Completion.model_validate(body) for body in answered]
+    assert [each.choices[0].text for each in completions] == [str(n + 1) for n in range(10)]
+
+
+def test_a_batch_of_responses_is_answered(client: OpenAI) -> None:
+    bodies = [{"model": "demo", "input": f"What is {n}+1?", "temperature": 0} for n in range(10)]
+
+    answered = _run_bodies(client, "/v1/responses", bodies)
+
+    responses = [Response.model_validate(body) for body in answered]
+    assert [each.output_text for each in responses] == [str(n + 1) for n in range(10)]
+    assert {each.status for each in responses} == {"completed"}
+
+
+def test_a_batch_of_chats_with_a_schema_is_answered_by_it(client: OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"verdict": {"enum": ["good", "bad"]}, "sure": {"type": "boolean"}},
+        "required": ["verdict", "sure"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "v", "schema": schema, "strict": True}}
+    bodies = [
+        _line("", f"Is {n} good?", response_format=form, temperature=1)["body"] for n in range(10)
+    ]
+
+    for body in _run_bodies(client, ENDPOINT, bodies):
+        (choice,) = ChatCompletion.model_validate(body).choices
+        verdict = json.loads(choice.message.content or "")
+        assert verdict["verdict"] in ("good", "bad")
+        assert verdict["sure"] in (True, False)
+        assert len(verdict) == 2
 
 
 def test_an_answer_is_streamed_token_by_token(client: OpenAI) -> None:
@@ -163,15 +207,30 @@ def _upload(client: OpenAI, lines: list[dict[str, Any]]) -> str:
     return client.files.create(file=("questions.jsonl", content), purpose="batch").id
 
 
+def _run_bodies(
+    client: OpenAI, endpoint: Endpoint, bodies: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The answers' bodies, in order; all must have succeeded."""
+    lines = [
+        {"custom_id": f"r-{n}", "method": "POST", "url": endpoint, "body": body}
+        for n, body in enumerate(bodies)
+    ]
+    batch = _wait_for(client, _start(client, lines, endpoint), "completed")
+    assert batch.error_file_id is None
+    assert batch.usage is not None
+    assert batch.usage.output_tokens > 0
+    return [line["response"]["body"] for line in _content(client, batch.output_file_id)]
+
+
 def _run(client: OpenAI, lines: list[dict[str, Any]]) -> Batch:
     batch = _start(client, lines)
     assert batch.status == "validating"
     return _wait_for(client, batch, "completed")
 
 
-def _start(client: OpenAI, lines: list[dict[str, Any]]) -> Batch:
+def _start(client: OpenAI, lines: list[dict[str, Any]], endpoint: Endpoint = ENDPOINT) -> Batch:
     return client.batches.create(
-        input_file_id=_upload(client, lines), endpoint=ENDPOINT, completion_window="24h"
+        input_file_id=_upload(client, lines), endpoint=endpoint, completion_window="24h"
     )
 
 

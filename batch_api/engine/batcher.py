@@ -26,6 +26,17 @@ class Chunk:
         return self.stop == self.sequence.length
 
     @property
+    def scores_prompt(self) -> bool:
+        """Whether logprobs of prompt tokens come of it."""
+        wanted = self.sequence.options.prompt_logprobs is not None
+        return wanted and self.start < len(self.sequence.prompt)
+
+    @property
+    def scored(self) -> int:
+        """How many of its last positions need logits."""
+        return self.size if self.scores_prompt else int(self.is_last)
+
+    @property
     def token_ids(self) -> list[int]:
         return self.sequence.span(self.start, self.stop)
 

@@ -15,32 +15,51 @@ _PATIENCE = 16  # tokens to wait for the rest of a character, which has four byt
 class AnswerText:
     """What a reader of one answer may see, as its tokens come."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", stops: tuple[str, ...]) -> None:
-        self._detokenizer = Detokenizer(tokenizer)
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        stops: tuple[str, ...],
+        *,
+        min_tokens: int = 0,
+        shown: frozenset[int] = frozenset(),
+    ) -> None:
+        """`min_tokens`: no stop string ends the answer before more have come. `shown`: special
+        tokens that are text here.
+        """
+        self._detokenizer = Detokenizer(tokenizer, shown=shown)
         self._stops = StopStrings(stops)
+        self._unstoppable = min_tokens
 
     @property
     def is_stopped(self) -> bool:
         return self._stops.is_found
 
     def add(self, token: int) -> str:
-        return self._stops.add(self._detokenizer.add(token))
+        text = self._stops.add(self._detokenizer.add(token), may_stop=self._unstoppable <= 0)
+        self._unstoppable -= 1
+        return text
 
     def flush(self) -> str:
         """The rest, once no token follows."""
-        return self._stops.add(self._detokenizer.flush()) + self._stops.flush()
+        last = self._stops.add(self._detokenizer.flush(), may_stop=self._unstoppable <= 0)
+        return last + self._stops.flush()
 
 
 class Detokenizer:
     """The text of one answer. It decodes a short window only, so its cost is linear."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", *, shown: frozenset[int] = frozenset()
+    ) -> None:
         self._tokenizer = tokenizer
+        self._shown = shown
         self._context: list[int] = []  # shown before: some decoders look at their left neighbour
         self._pending: list[int] = []
 
     def add(self, token: int) -> str:
         """The text that this token completes."""
+        if token in self._shown:
+            return self.flush() + str(self._tokenizer.convert_ids_to_tokens(token))
         self._pending.append(token)
         text = self._text()
         if (not text or text.endswith(_HALF)) and len(self._pending) < _PATIENCE:
@@ -74,13 +93,13 @@ class StopStrings:
         self._held = ""
         self.is_found = False
 
-    def add(self, text: str) -> str:
+    def add(self, text: str, *, may_stop: bool = True) -> str:
         """The text that may be shown now; nothing once a stop string was found."""
         text, self._held = self._held + text, ""
         if self.is_found or not text:
             return ""
         found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
-        if found:
+        if found and may_stop:
             self.is_found = True
             return text[: min(found)]
         kept = max((_overlap(text, stop) for stop in self._stops), default=0)

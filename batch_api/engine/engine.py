@@ -1,12 +1,20 @@
 """The engine: sequences in, text out, a step at a time. One thread calls it; there are no locks."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from batch_api.engine.batcher import Batcher
 from batch_api.engine.detokenizer import AnswerText
-from batch_api.engine.errors import ModelNotLoadable, PromptTooLong
+from batch_api.engine.errors import (
+    GrammarRefused,
+    ModelNotLoadable,
+    PromptTooLong,
+    UnknownToken,
+)
+from batch_api.engine.grammar import GrammarCompiler
 from batch_api.engine.loading import (
     choose_device,
     choose_dtype,
@@ -14,11 +22,20 @@ from batch_api.engine.loading import (
     load_model,
     load_tokenizer,
 )
+from batch_api.engine.logprobs import token_logprobs
 from batch_api.engine.model import Model
+from batch_api.engine.prompt_scores import PromptScores
 from batch_api.engine.sampler import sample
-from batch_api.engine.sequence import FinishReason, Sequence
+from batch_api.engine.sequence import FinishReason, Sequence, TokenLogprob
 
-__all__ = ["Delta", "Engine", "ModelNotLoadable", "PromptTooLong"]
+__all__ = [
+    "Delta",
+    "Engine",
+    "GrammarRefused",
+    "ModelNotLoadable",
+    "PromptTooLong",
+    "UnknownToken",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +46,10 @@ class Delta:
     text: str  # final text: never half a character, never part of a possible stop string
     tokens: int
     finish_reason: FinishReason | None
+    logprobs: tuple[TokenLogprob, ...] = ()  # of the new tokens, if they were asked for
+    prompt_logprobs: tuple[
+        TokenLogprob | None, ...
+    ] = ()  # with the first; None: of the first token
 
     @property
     def is_last(self) -> bool:
@@ -49,10 +70,13 @@ class Engine:
         self.device = str(model.network.device)
         self.dtype = str(model.network.dtype).removeprefix("torch.")
         self.memory_bytes = model.memory_bytes
+        self.vocab_size = model.vocab_size
         self._model = model
         self._batcher = Batcher(max_sequences=self.max_sequences, prefill_budget=prefill_budget)
         self._end_tokens = end_tokens(model.network, tokenizer)
+        self.grammars = GrammarCompiler(tokenizer, self.vocab_size, self._end_tokens)
         self._texts: dict[Sequence, AnswerText] = {}
+        self._prompt_scores = PromptScores()
 
     @classmethod
     def load(
@@ -92,11 +116,22 @@ class Engine:
         return bool(self.running or self.waiting)
 
     def add(self, sequence: Sequence) -> None:
-        """Queue it. Raises PromptTooLong; a longer answer than fits ends with LENGTH."""
-        size = len(sequence.prompt)
-        if size + 1 > self.max_length:
+        """Queue it; a longer answer than fits ends with LENGTH.
+
+        Raises PromptTooLong or UnknownToken.
+        """
+        size, options = len(sequence.prompt), sequence.options
+        if size + min(1, options.max_tokens) > self.max_length:
             raise PromptTooLong(prompt_tokens=size, max_length=self.max_length)
-        self._texts[sequence] = AnswerText(self.tokenizer, sequence.options.stop)
+        for token in (*sequence.prompt, *options.logit_bias):
+            if not 0 <= token < self.vocab_size:
+                raise UnknownToken(token, vocab_size=self.vocab_size)
+        self._texts[sequence] = AnswerText(
+            self.tokenizer,
+            options.stop,
+            min_tokens=options.min_tokens,
+            shown=options.shown_tokens,
+        )
         self._batcher.add(sequence)
 
     def cancel(self, sequence: Sequence) -> None:
@@ -109,25 +144,54 @@ class Engine:
         chunks = self._batcher.next()
         if not chunks:
             return []
-        logits = self._model.forward(chunks)
         sampled = [chunk.sequence for chunk in chunks if chunk.is_last]
-        tokens = sample(logits, sampled) if sampled else []
+        logits = self._prompt_scores.take(chunks, self._model.forward(chunks))
         self._batcher.advance(chunks)
-        return [self._extend(each, token) for each, token in zip(sampled, tokens, strict=True)]
+        return [self._extend(each, *new) for each, new in self._sample(logits, sampled)]
 
-    def _extend(self, sequence: Sequence, token: int) -> Delta:
+    def _sample(
+        self, logits: torch.Tensor, sequences: list[Sequence]
+    ) -> Iterator[tuple[Sequence, tuple[int, TokenLogprob | None]]]:
+        """Each sequence's new token, with its logprob if that was asked for."""
+        if not sequences:
+            return
+        rows = [row for row, each in enumerate(sequences) if each.options.logprobs is not None]
+        raw = logits[rows] if rows else logits[:0]  # a copy: sampling changes the logits
+        tokens = sample(logits, sequences, end_tokens=self._end_tokens)
+        top = [sequences[row].options.logprobs or 0 for row in rows]
+        logprobs = token_logprobs(raw, [tokens[row] for row in rows], top)
+        for sequence, token in zip(sequences, tokens, strict=True):
+            asked = sequence.options.logprobs is not None
+            yield sequence, (token, next(logprobs) if asked else None)
+
+    def _extend(self, sequence: Sequence, token: int, logprob: TokenLogprob | None) -> Delta:
+        scores = self._prompt_scores.pop(sequence)
+        if sequence.options.max_tokens == 0 or (sequence.matcher and sequence.matcher.is_stuck):
+            text = self._texts[sequence].flush()
+            self._retire(sequence, FinishReason.LENGTH)
+            return Delta(sequence, text, 0, FinishReason.LENGTH, prompt_logprobs=scores)
         sequence.tokens.append(token)
-        answer = self._texts[sequence]
-        text = answer.add(token)
-        reason = FinishReason.STOP if answer.is_stopped else self._finish_reason(sequence)
+        text, reason = self._read(sequence, token)
         if reason is not None:
-            text += answer.flush()
             self._retire(sequence, reason)
-        return Delta(sequence, text, 1, reason)
+        elif sequence.matcher:
+            sequence.matcher.accept(token)
+        logprobs = () if logprob is None else (logprob,)
+        return Delta(sequence, text, 1, reason, logprobs, scores)
+
+    def _read(self, sequence: Sequence, token: int) -> tuple[str, FinishReason | None]:
+        """The text that may be shown now, and whether the answer ends; what ends it is no text."""
+        answer = self._texts[sequence]
+        reason = self._finish_reason(sequence)
+        text = "" if reason is FinishReason.STOP else answer.add(token)
+        if answer.is_stopped:
+            reason = FinishReason.STOP
+        return text + (answer.flush() if reason else ""), reason
 
     def _finish_reason(self, sequence: Sequence) -> FinishReason | None:
-        options = sequence.options
-        if sequence.tokens[-1] in self._end_tokens and not options.ignore_end:
+        options, last = sequence.options, sequence.tokens[-1]
+        goes_on = options.ignore_end and not options.grammar
+        if last in options.stop_tokens or (last in self._end_tokens and not goes_on):
             return FinishReason.STOP
         if len(sequence.tokens) == options.max_tokens or sequence.length == self.max_length:
             return FinishReason.LENGTH
@@ -137,3 +201,4 @@ class Engine:
         sequence.finish_reason = reason
         self._batcher.remove(sequence)
         self._texts.pop(sequence, None)
+        self._prompt_scores.pop(sequence)

@@ -13,5 +13,21 @@ class PromptTooLong(ValueError):
         self.max_length = max_length
 
 
+class UnknownToken(ValueError):
+    """A prompt or a bias names a token that the model does not have."""
+
+    def __init__(self, token: int, *, vocab_size: int) -> None:
+        super().__init__(f"there is no token {token}; the model's are 0 to {vocab_size - 1}")
+        self.token = token
+
+
+class GrammarRefused(ValueError):
+    """A schema, pattern or choice that answers can't be held to."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class ModelNotLoadable(ValueError):
     """The model is not there, or it computes in a way that the engine does not have."""

@@ -22,6 +22,12 @@ class Model:
         self.cache = cache
 
     @property
+    def vocab_size(self) -> int:
+        """Tokens that it can be given and give; padding that no tokenizer knows included."""
+        embeddings: Any = self.network.get_input_embeddings()
+        return int(embeddings.weight.shape[0])
+
+    @property
     def memory_bytes(self) -> int:
         tensors = [*self.network.parameters(), *self.network.buffers()]
         weights = sum(tensor.nbytes for tensor in tensors) + packed_bytes(self.network)
@@ -29,7 +35,7 @@ class Model:
 
     @torch.inference_mode()
     def forward(self, chunks: list[Chunk]) -> torch.Tensor:
-        """Logits after each chunk that ends with its sequence's last token: [chunks, vocab]."""
+        """Logits of the chunks' scored positions, one after the other: [positions, vocab]."""
         device = self.network.device
         token_ids = [token for chunk in chunks for token in chunk.token_ids]
         attention = plan(chunks, self.cache, device)
@@ -38,7 +44,7 @@ class Model:
             attention,
             token_ids=torch.tensor(token_ids, device=device),
             positions=attention.positions,
-            keep=torch.tensor(_last_rows(chunks), dtype=torch.long, device=device),
+            keep=torch.tensor(_scored_rows(chunks), dtype=torch.long, device=device),
         )
 
 
@@ -64,10 +70,10 @@ def run(
     return logits.squeeze(0)
 
 
-def _last_rows(chunks: list[Chunk]) -> list[int]:
-    rows, end = [], 0
+def _scored_rows(chunks: list[Chunk]) -> list[int]:
+    rows: list[int] = []
+    end = 0
     for chunk in chunks:
         end += chunk.size
-        if chunk.is_last:
-            rows.append(end - 1)
+        rows += range(end - chunk.scored, end)
     return rows

@@ -1,42 +1,55 @@
 """The answers to `POST /v1/chat/completions`: whole, or in chunks."""
 
+from typing import Any
+
 from msgspec import UNSET, Struct, UnsetType, field
 
-
-class PromptTokensDetails(Struct, frozen=True):
-    cached_tokens: int = 0
-    audio_tokens: int = 0
+from batch_api.schemas.usage import Usage
 
 
-class CompletionTokensDetails(Struct, frozen=True):
-    reasoning_tokens: int = 0
-    audio_tokens: int = 0
-    accepted_prediction_tokens: int = 0
-    rejected_prediction_tokens: int = 0
+class TopToken(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
 
 
-class Usage(Struct, frozen=True):
-    """Exact: the ids that were fed, and the ids that came out, the end token counted as in vLLM."""
+class TokenInfo(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopToken]
 
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptTokensDetails = PromptTokensDetails()
-    completion_tokens_details: CompletionTokensDetails = CompletionTokensDetails()
+
+class Logprobs(Struct, frozen=True):
+    content: list[TokenInfo]
+    refusal: None = None
+
+
+class FunctionCall(Struct, frozen=True):
+    name: str
+    arguments: str
+
+
+class ToolCall(Struct, frozen=True):
+    id: str
+    function: FunctionCall
+    type: str = "function"
 
 
 class AnswerMessage(Struct, frozen=True):
-    content: str
+    content: str | None
     role: str = "assistant"
     refusal: None = None
     annotations: list[None] = field(default_factory=list)
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+    function_call: FunctionCall | UnsetType = UNSET
 
 
-class Choice(Struct, frozen=True):
+class Choice(Struct, frozen=True, kw_only=True):
+    index: int
     message: AnswerMessage
     finish_reason: str
-    index: int = 0
-    logprobs: None = None
+    logprobs: Logprobs | None
 
 
 class ChatCompletion(Struct, frozen=True, kw_only=True):
@@ -48,18 +61,33 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     usage: Usage
     service_tier: str | UnsetType = UNSET
     system_fingerprint: str
+    metadata: dict[str, Any] | UnsetType = UNSET
+
+
+class FunctionDelta(Struct, frozen=True):
+    name: str | UnsetType = UNSET
+    arguments: str = ""
+
+
+class ToolCallDelta(Struct, frozen=True):
+    index: int
+    function: FunctionDelta
+    id: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
 
 
 class ChunkDelta(Struct, frozen=True):
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
+    function_call: FunctionDelta | UnsetType = UNSET
 
 
-class ChunkChoice(Struct, frozen=True):
+class ChunkChoice(Struct, frozen=True, kw_only=True):
+    index: int
     delta: ChunkDelta
     finish_reason: str | None = None
-    index: int = 0
-    logprobs: None = None
+    logprobs: Logprobs | None = None
 
 
 class ChatCompletionChunk(Struct, frozen=True, kw_only=True):

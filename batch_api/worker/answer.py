@@ -1,4 +1,4 @@
-"""What the event loop knows of one running sequence: the deltas that no one has taken yet."""
+"""What the event loop knows of one request's running sequences: the deltas no one has taken yet."""
 
 import asyncio
 from collections.abc import Hashable
@@ -24,28 +24,32 @@ _Delta = TypeVar("_Delta", bound=AnyDelta)
 
 
 class Answer(Generic[_Delta]):
-    """`whole`: wake the reader once, when the sequence is finished, instead of at each text."""
+    """`whole`: wake the reader once, when all sequences have ended, instead of at each text."""
 
-    def __init__(self, *, whole: bool) -> None:
+    def __init__(self, sequences: int, *, whole: bool) -> None:
+        self._running = sequences
         self._whole = whole
         self._deltas: list[_Delta] = []
         self._error: Exception | None = None
         self._news = asyncio.Event()
-        self.is_finished = False
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether there is nothing to wait for any more."""
+        return not self._running and not self._deltas
 
     def put(self, delta: _Delta) -> None:
         self._deltas.append(delta)
-        self.is_finished = delta.is_last
-        if self.is_finished or (delta.is_news and not self._whole):
+        self._running -= delta.is_last
+        if not self._running or (not self._whole and (delta.is_news or delta.is_last)):
             self._news.set()
 
     def fail(self, error: Exception) -> None:
         self._error = error
-        self.is_finished = True
         self._news.set()
 
     async def take(self) -> list[_Delta]:
-        """The deltas since the last call, at least one. Raises what the sequence failed with."""
+        """The deltas since the last call, at least one. Raises what a sequence failed with."""
         await self._news.wait()
         self._news.clear()
         if self._error is not None:

@@ -1,24 +1,20 @@
-"""`POST /v1/chat/completions`, streamed and not."""
+"""`POST /v1/chat/completions`: what a chat asks of the engine. How it is told: chat_answer."""
 
-import hashlib
-from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Response
-from msgspec import UNSET
 
-from batch_api.engine.sequence import Priority, SamplingOptions, Sequence
-from batch_api.errors import BadRequest
+from batch_api.engine.sequence import Grammar, Priority, SamplingOptions, Sequence
 from batch_api.schemas.chat import ChatRequest
-from batch_api.worker.completion import Completion
-from batch_api.worker.deps import (
-    ChatBody,
-    EngineHere,
-    RequestPriority,
-    WaitingClient,
-)
-from batch_api.worker.event_stream import EventStream
-from batch_api.worker.prompt import prompt_ids
+from batch_api.worker.chat_answer import ChatReply
+from batch_api.worker.choice import Choice
+from batch_api.worker.deps import ChatBody, EngineHere, RequestPriority, WaitingClient
+from batch_api.worker.generation import respond
+from batch_api.worker.prompt import chat_prompt, is_long
+from batch_api.worker.sampling import room_for_answer, sampling_options
+from batch_api.worker.structure import Structure, schema_text, structure
+from batch_api.worker.tools import Toolbox, toolbox
 
 if TYPE_CHECKING:
     from batch_api.engine.engine import Engine
@@ -31,59 +27,66 @@ async def create_chat_completion(
     chat: ChatBody, priority: RequestPriority, served: EngineHere, client: WaitingClient
 ) -> Response:
     served.check_model(chat.model)
-    with ExitStack() as held:
-        engine = held.enter_context(served.engine.place())
-        sequence = await client.wait_for(_sequence(chat, engine, priority))
-        answer = held.enter_context(served.engine.answer(sequence, whole=not chat.stream))
-        deltas = await client.wait_for(answer.take())
-        completion = _completion(chat, engine, sequence)
-        if not chat.stream:
-            return Response(completion.whole(deltas), media_type="application/json")
-        return EventStream(completion.events(deltas, answer), held=held.pop_all())
+    return await respond(ChatQuestion(chat, priority), served, client)
 
 
-async def _sequence(chat: ChatRequest, engine: "Engine", priority: Priority) -> Sequence:
-    prompt = await prompt_ids(engine.tokenizer, chat.messages)
-    max_tokens = _max_tokens(chat, len(prompt), engine.max_length)
-    return Sequence(prompt, _options(chat, max_tokens), priority=priority)
+class ChatQuestion:
+    answers_param = "n"
+
+    def __init__(self, chat: ChatRequest, priority: Priority) -> None:
+        self.stream = chat.stream
+        self.answers = chat.n
+        self._chat = chat
+        self._priority = priority
+        self._structure = structure(chat)
+        self.is_costly = bool(self._structure) or is_long(chat)
+
+    def reply(self, engine: "Engine") -> ChatReply:
+        sequences, choices = self.begin(engine)
+        return ChatReply(self._chat, engine, sequences, choices)
+
+    def begin(self, engine: "Engine") -> tuple[list[Sequence], list[Choice]]:
+        """Raises BadRequest."""
+        tools = toolbox(self._chat, engine.tokenizer)
+        prompt = chat_prompt(engine.tokenizer, self._chat, tools)
+        options = self._options(engine, len(prompt), tools)
+        sequence = partial(Sequence, prompt, options, priority=self._priority)
+        hidden = frozenset(engine.tokenizer.all_special_ids)
+        choice = partial(Choice, tools, hidden=hidden)
+        numbers = range(self.answers)
+        return [sequence(choice=number) for number in numbers], [choice() for _ in numbers]
+
+    def _options(
+        self, engine: "Engine", prompt_tokens: int, tools: Toolbox | None
+    ) -> SamplingOptions:
+        chat = self._chat
+        max_tokens = room_for_answer(
+            chat.token_limit,
+            prompt_tokens=prompt_tokens,
+            max_length=engine.max_length,
+            param="messages",
+        )
+        logprobs = chat.top_logprobs or 0 if chat.logprobs else None
+        return sampling_options(
+            chat,
+            engine,
+            answers=self.answers,
+            max_tokens=max_tokens,
+            logprobs=logprobs,
+            grammar=_grammar(tools, self._structure, engine),
+            shown_tokens=tools.shown_tokens(engine.tokenizer) if tools else frozenset(),
+        )
 
 
-def _max_tokens(chat: ChatRequest, prompt_tokens: int, max_length: int) -> int:
-    """Without a limit of its own, a request gets what fits."""
-    room = max_length - prompt_tokens
-    max_tokens = chat.token_limit or max(room, 1)
-    if max_tokens <= room:
-        return max_tokens
-    raise BadRequest(
-        f"This model's context holds {max_length} tokens, but the messages have {prompt_tokens}"
-        f" and the answer needs room for {str(max_tokens)[:20]}.",
-        param="messages",
-        code="context_length_exceeded",
-    )
-
-
-def _options(chat: ChatRequest, max_tokens: int) -> SamplingOptions:
-    return SamplingOptions(
-        max_tokens=max_tokens,
-        temperature=0 if chat.is_greedy else chat.temperature,
-        top_p=1 if chat.is_greedy else chat.top_p,
-        seed=chat.seed,
-        stop=tuple(chat.stop),
-        ignore_end=chat.ignore_eos,
-    )
-
-
-def _completion(chat: ChatRequest, engine: "Engine", sequence: Sequence) -> Completion:
-    return Completion(
-        model=chat.model,
-        prompt_tokens=len(sequence.prompt),
-        system_fingerprint=_fingerprint(chat.model, engine),
-        service_tier=UNSET if chat.service_tier is None else "default",
-        wants_usage_chunk=chat.wants_usage_chunk,
-    )
-
-
-def _fingerprint(model: str, engine: "Engine") -> str:
-    """Another model, device or precision may answer the same seed with other words."""
-    setup = f"{model} {engine.device} {engine.dtype}"
-    return f"fp_{hashlib.sha256(setup.encode()).hexdigest()[:10]}"
+def _grammar(
+    tools: Toolbox | None, structure: Structure | None, engine: "Engine"
+) -> Grammar | None:
+    """Who must call calls; a form is for who answers in words instead."""
+    if tools is not None and tools.must_call:
+        return tools.grammar(engine.grammars)
+    if structure is None:
+        return None
+    grammar = structure.grammar(engine.grammars)
+    if tools is not None and structure.schema is not None:
+        return tools.grammar(engine.grammars, otherwise=schema_text(structure.schema))
+    return grammar

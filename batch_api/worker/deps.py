@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Header, Request
-from pydantic import BaseModel
 
 from batch_api.disconnect import while_connected
 from batch_api.engine.sequence import Priority
 from batch_api.envelope import parse, read_whole
 from batch_api.errors import BadRequest, NotFound
 from batch_api.schemas.chat import ChatRequest
+from batch_api.schemas.completions import CompletionRequest
 from batch_api.schemas.embeddings import EmbeddingsRequest
 from batch_api.schemas.priority import PRIORITY_HEADER
+from batch_api.schemas.responses import ResponseRequest
 from batch_api.settings import Task
 from batch_api.worker.engine_thread import AnyEngine, EngineThread
+from batch_api.worker.responses_as_chat import ResponseAsChat, as_chat
 from batch_api.worker.unsupported import refuse_unsupported
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 _LONG_BYTES = 64 * 1024  # a body over it could hold up the event loop while it is parsed
 
 _Result = TypeVar("_Result")
-_Body = TypeVar("_Body", bound=BaseModel)
+_Body = TypeVar("_Body")
 _Engine = TypeVar("_Engine", bound=AnyEngine)
 
 
@@ -62,23 +64,34 @@ def _served(request: Request) -> Served[Any]:
     return served
 
 
-def _body(model: type[_Body]) -> Callable[[Request], Coroutine[Any, Any, _Body]]:
+def _body(read: Callable[[bytes], _Body]) -> Callable[[Request], Coroutine[Any, Any, _Body]]:
     """A dependency that reads this from the request's body."""
 
-    async def read(request: Request) -> _Body:
-        body = await read_whole(request.stream(), MAX_BODY_BYTES)
-        if len(body) > _LONG_BYTES:
-            return await asyncio.to_thread(_parse_supported, model, body)
-        return _parse_supported(model, body)
+    async def read_body(request: Request) -> _Body:
+        raw = await read_whole(request.stream(), MAX_BODY_BYTES)
+        return await asyncio.to_thread(read, raw) if len(raw) > _LONG_BYTES else read(raw)
 
-    return read
+    return read_body
 
 
-def _parse_supported(model: type[_Body], raw: bytes) -> _Body:
-    body = parse(model, raw)
-    if isinstance(body, ChatRequest):
-        refuse_unsupported(body)
-    return body
+def _read_chat(raw: bytes) -> ChatRequest:
+    chat = parse(ChatRequest, raw)
+    refuse_unsupported(chat)
+    return chat
+
+
+def _read_completion(raw: bytes) -> CompletionRequest:
+    completion = parse(CompletionRequest, raw)
+    refuse_unsupported(completion)
+    return completion
+
+
+def _read_embeddings(raw: bytes) -> EmbeddingsRequest:
+    return parse(EmbeddingsRequest, raw)
+
+
+def _read_response(raw: bytes) -> ResponseAsChat:
+    return as_chat(parse(ResponseRequest, raw))
 
 
 def _priority(name: Annotated[str, Header(alias=PRIORITY_HEADER)] = "interactive") -> Priority:
@@ -91,7 +104,9 @@ def _priority(name: Annotated[str, Header(alias=PRIORITY_HEADER)] = "interactive
 ServedHere = Annotated[Served[Any], Depends(_served)]
 EngineHere = Annotated[Served["Engine"], Depends(_served)]
 EmbedderHere = Annotated[Served["Embedder"], Depends(_served)]
-ChatBody = Annotated[ChatRequest, Depends(_body(ChatRequest))]
-EmbeddingsBody = Annotated[EmbeddingsRequest, Depends(_body(EmbeddingsRequest))]
+ChatBody = Annotated[ChatRequest, Depends(_body(_read_chat))]
+ResponseBody = Annotated[ResponseAsChat, Depends(_body(_read_response))]
+CompletionBody = Annotated[CompletionRequest, Depends(_body(_read_completion))]
+EmbeddingsBody = Annotated[EmbeddingsRequest, Depends(_body(_read_embeddings))]
 RequestPriority = Annotated[Priority, Depends(_priority)]
 WaitingClient = Annotated[Client, Depends(Client)]

@@ -39,9 +39,9 @@ async def create_embeddings(
     asked: EmbeddingsBody, priority: RequestPriority, served: EmbedderHere, client: WaitingClient
 ) -> Response:
     served.check_model(asked.model)
-    with served.engine.place() as embedder:
+    with served.engine.places(1, param="input") as embedder:
         texts = await client.wait_for(_texts(asked, embedder, priority))
-        with served.engine.answer(texts, whole=True) as answer:
+        with served.engine.answer([texts], whole=True) as answer:
             (embedded,) = await client.wait_for(answer.take())
         body = await client.wait_for(_body(asked, embedded))
     return Response(body, media_type="application/json")

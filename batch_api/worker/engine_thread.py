@@ -4,7 +4,7 @@ Nothing here needs torch, so that the server listens before torch is imported.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from queue import SimpleQueue
@@ -96,34 +96,36 @@ class EngineThread(Generic[_Engine]):
         return max(0, len(self._answers) - self.running)
 
     @contextmanager
-    def place(self) -> Iterator[_Engine]:
-        """A place for one sequence, from before its prompt is made until its answer is sent.
+    def places(self, count: int, *, param: str) -> Iterator[_Engine]:
+        """Places for so many sequences, from before their prompts are made until all is sent.
 
-        Raises Unavailable where there is none.
+        Raises Unavailable where there are not so many now, and BadRequest, which names `param`,
+        where there never are.
         """
         engine = self._open_engine()
-        if self._places_taken >= engine.max_sequences + self.max_waiting:
-            raise Unavailable("The queue is full; try again soon.")
-        self._places_taken += 1
+        self._check_room(count, engine.max_sequences + self.max_waiting, param)
+        self._places_taken += count
         try:
             yield engine
         finally:
-            self._places_taken -= 1
+            self._places_taken -= count
             if not self._places_taken:
                 self._vacated.set()
 
     @contextmanager
-    def answer(self, sequence: Hashable, *, whole: bool) -> Iterator[Answer[Any]]:
-        """Run the sequence; leaving the context before its end cancels it."""
+    def answer(self, sequences: Sequence[Hashable], *, whole: bool) -> Iterator[Answer[Any]]:
+        """Run them; leaving the context cancels those that have not ended."""
         if self.failure is not None:
             raise EngineFailed
-        answer = self._answers[sequence] = Answer[Any](whole=whole)
-        self._commands.put(lambda engine: self._add(engine, sequence))
+        answer = Answer[Any](len(sequences), whole=whole)
+        self._answers.update(dict.fromkeys(sequences, answer))
+        self._commands.put(lambda engine: self._add(engine, sequences))
         try:
             yield answer
         finally:
-            if self._answers.pop(sequence, None) is not None:
-                self._commands.put(lambda engine: engine.cancel(sequence))
+            left = [each for each in sequences if self._answers.pop(each, None) is not None]
+            if left:
+                self._commands.put(lambda engine: _cancel(engine, left))
 
     async def drain(self, grace_seconds: float) -> None:
         """Take no more sequences; let those that are here end, or end them after the grace."""
@@ -143,9 +145,19 @@ class EngineThread(Generic[_Engine]):
         await asyncio.to_thread(self._thread.join, timeout_seconds)
         return not self._thread.is_alive()
 
+    def _check_room(self, count: int, room: int, param: str) -> None:
+        if count > room:
+            raise BadRequest(
+                f"This server generates at most {room} answers at once, not {count}.",
+                param=param,
+                code="integer_above_max_value" if param == "n" else "array_above_max_length",
+            )
+        if self._places_taken + count > room:
+            raise Unavailable("The queue is full; try again soon.")
+
     def _fail_all(self, error: Callable[[], APIError]) -> None:
-        """Every sequence that is here ends with an error of its own."""
-        for answer in self._answers.values():
+        """Every answer that is waited for ends with an error of its own."""
+        for answer in set(self._answers.values()):
             answer.fail(error())
         self._answers.clear()
 
@@ -168,7 +180,7 @@ class EngineThread(Generic[_Engine]):
             if (answer := self._answers.get(delta.sequence)) is None:
                 continue  # cancelled while the step ran
             answer.put(delta)
-            if answer.is_finished:
+            if delta.is_last:
                 del self._answers[delta.sequence]
 
     def _on_refused(self, sequence: Hashable, reason: str) -> None:
@@ -206,12 +218,18 @@ class EngineThread(Generic[_Engine]):
         if deltas := engine.step():
             self._call(self._on_deltas, deltas)
 
-    def _add(self, engine: _Engine, sequence: Hashable) -> None:
-        try:
-            engine.add(sequence)
-        except ValueError as error:  # too long after all: a matter of this sequence alone
-            self._call(self._on_refused, sequence, str(error))
+    def _add(self, engine: _Engine, sequences: Sequence[Hashable]) -> None:
+        for sequence in sequences:
+            try:
+                engine.add(sequence)
+            except ValueError as error:  # too long after all: a matter of this answer alone
+                self._call(self._on_refused, sequence, str(error))
 
     def _call(self, callback: Callable[..., None], *arguments: Any) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback, *arguments)
+
+
+def _cancel(engine: AnyEngine, sequences: Sequence[Hashable]) -> None:
+    for sequence in sequences:
+        engine.cancel(sequence)

@@ -4,7 +4,6 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from batch_api.errors import NotFound
 from batch_api.worker.deps import Served, ServedHere
 
 router = APIRouter()
@@ -17,9 +16,7 @@ async def list_models(served: ServedHere) -> dict[str, Any]:
 
 @router.get("/v1/models/{model:path}")
 async def retrieve_model(model: str, served: ServedHere) -> dict[str, Any]:
-    if model != served.model:
-        message = f"The model '{model[:100]}' does not exist here; there is: {served.model}."
-        raise NotFound(message, param="model", code="model_not_found")
+    served.check_model(model)
     return _model(served)
 
 

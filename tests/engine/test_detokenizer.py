@@ -37,6 +37,16 @@ def test_bytes_that_are_no_text_come_out_as_the_tokenizer_shows_them(tokens: lis
     assert shown.replace("\ufffd", "") == str(TOKENIZER.decode(tokens)).replace("\ufffd", "")
 
 
+def test_special_tokens_are_hidden_but_for_those_that_are_to_show() -> None:
+    special, *_ = TOKENIZER.all_special_ids
+    tokens = [*TOKENIZER.encode("a"), special, *TOKENIZER.encode("b")]
+
+    hiding, showing = Detokenizer(TOKENIZER), Detokenizer(TOKENIZER, shown=frozenset({special}))
+
+    assert "".join(map(hiding.add, tokens)) == "ab"
+    assert "".join(map(showing.add, tokens)) == f"a{TOKENIZER.all_special_tokens[0]}b"
+
+
 def test_half_a_character_at_the_end_is_shown_as_such() -> None:
     detokenizer = Detokenizer(TOKENIZER)
     (first, *_) = TOKENIZER.encode("東")

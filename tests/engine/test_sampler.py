@@ -1,8 +1,12 @@
+from typing import Any
+
 import pytest
 import torch
+from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from batch_api.engine.sampler import sample
 from batch_api.engine.sequence import SamplingOptions, Sequence
+from batch_api.engine.truncation import truncate
 
 
 def sampled(temperature: float, top_p: float = 1.0, seed: int | None = 0) -> Sequence:
@@ -89,3 +93,86 @@ def test_a_seed_and_its_negative_draw_differently() -> None:
     draws = [each.draw() for each in (one, other, again)]
 
     assert draws[0] == draws[2] != draws[1]
+
+
+def limited(seed: int, **options: Any) -> Sequence:
+    return Sequence([1], SamplingOptions(max_tokens=1, seed=seed, **options))
+
+
+def drawn(weights: list[float], **options: Any) -> set[int]:
+    """What comes up in 400 draws."""
+    logits = torch.tensor(weights).log().expand(400, len(weights))
+    return set(sample(logits, [limited(seed, **options) for seed in range(400)]))
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"top_k": 1}, {1}),
+        ({"top_k": 2}, {1, 2}),
+        ({"top_k": 99}, {0, 1, 2, 3}),
+        ({"min_p": 0.5}, {1, 2}),
+        ({"min_p": 0.24}, {0, 1, 2, 3}),
+        ({"min_p": 1.0}, {1}),
+        ({"top_k": 3, "min_p": 0.7}, {1, 2}),
+        ({"top_k": 2, "top_p": 0.57}, {1}),  # of what top_k leaves, the likeliest has 4/7
+        ({"top_k": 2, "top_p": 0.58}, {1, 2}),
+        ({"min_p": 0.7, "top_p": 0.57}, {1}),
+    ],
+)
+def test_top_k_min_p_and_top_p_keep_the_likeliest(options: dict[str, Any], kept: set[int]) -> None:
+    assert drawn([0.1, 0.4, 0.3, 0.2], **options) == kept
+
+
+def test_truncation_is_that_of_transformers() -> None:
+    logits = torch.randn(1, 3000, generator=torch.Generator().manual_seed(1)) * 3
+    weights = logits.softmax(dim=-1)
+    ids = torch.tensor([[0]])
+    for min_p, top_k, top_p in ((0.01, 0, 1.0), (0.0, 40, 1.0), (0.02, 30, 0.8), (0.0, 2000, 0.99)):
+        processors: list[Any] = [MinPLogitsWarper(min_p)]
+        processors += [TopKLogitsWarper(top_k)] if top_k else []
+        processors += [TopPLogitsWarper(top_p)]
+        expected = logits
+        for processor in processors:
+            expected = processor(ids, expected)
+
+        left = truncate(weights, [limited(0, min_p=min_p, top_k=top_k, top_p=top_p)])
+
+        assert torch.equal(left > 0, expected > -torch.inf)
+
+
+def test_a_row_is_truncated_alike_whoever_stands_beside() -> None:
+    logits = torch.randn(5, 3000, generator=torch.Generator().manual_seed(3)).softmax(dim=-1)
+    sequences = [
+        limited(0, top_k=7),
+        limited(0),
+        limited(0, min_p=0.2),
+        limited(0, top_p=0.999),  # needs the whole order
+        limited(0, top_k=2500, top_p=0.9, min_p=0.001),
+    ]
+
+    together = truncate(logits, sequences)
+
+    alone = [
+        truncate(row, [each]) for row, each in zip(logits.unsqueeze(1), sequences, strict=True)
+    ]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_penalties_and_biases_count_for_greedy_answers_too() -> None:
+    logits = torch.tensor([[5.0, 4.0, 3.0]])
+    biased = limited(0, temperature=0, logit_bias={2: 10.0})
+    penalized = limited(0, temperature=0, presence_penalty=2.0)
+    penalized.tokens.append(0)
+
+    assert sample(logits.clone(), [biased]) == [2]
+    assert sample(logits.clone(), [penalized]) == [1]
+
+
+def test_each_choice_of_a_seed_draws_its_own_numbers() -> None:
+    options = SamplingOptions(max_tokens=1, seed=7)
+    draws = [Sequence([1], options, choice=choice).draw() for choice in (0, 1, 2, 1)]
+
+    assert len(set(draws)) == 3
+    assert draws[1] == draws[3]
+    assert draws[0] == Sequence([1], options).draw()

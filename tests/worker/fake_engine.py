@@ -4,15 +4,17 @@
 itself; "break" breaks the engine, and what "does not fit" it refuses. Each id is a character.
 """
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jinja2 import TemplateError
 
-from batch_api.engine.sequence import FinishReason, Priority, Sequence
+from batch_api.engine.errors import GrammarRefused
+from batch_api.engine.sequence import FinishReason, Priority, Sequence, TokenLogprob
 
 if TYPE_CHECKING:
     from batch_api.engine.engine import Engine
@@ -20,17 +22,44 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class FakeTokenizer:
+    """Renders a line for each message, and one before them for the tools and the variables."""
+
     chat_template: str = "there is one"
+    all_special_ids: tuple[int, ...] = (0,)
+    bos_token_id: int | None = None
+    eos_token_id: int | None = 0
+    added_tokens_decoder: dict[int, Any] = field(default_factory=dict)
 
     def apply_chat_template(
-        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+        self,
+        conversation: list[dict[str, Any]],
+        *,
+        tokenize: bool,
+        add_generation_prompt: bool,
+        **told: Any,
     ) -> str:
-        if any(message["content"] == "refuse me" for message in messages):
+        if any(message["content"] == "refuse me" for message in conversation):
             raise TemplateError("roles must\n   alternate")
-        return "".join(f"{message['role']}: {message['content']}\n" for message in messages)
+        head = f"{json.dumps(told)}\n" if told else ""
+        return head + "".join(_rendered(message) for message in conversation)
 
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return [ord(character) for character in text]
+
+    def decode(self, tokens: list[int]) -> str:
+        return "".join(map(chr, tokens))
+
+    def convert_tokens_to_ids(self, token: str) -> int | None:
+        return None
+
+    def convert_ids_to_tokens(self, token: int) -> str:
+        return chr(token)
+
+
+def _rendered(message: dict[str, Any]) -> str:
+    extras = {name: message[name] for name in message.keys() - {"role", "content"}}
+    more = f" {json.dumps(extras, sort_keys=True)}" if extras else ""
+    return f"{message['role']}: {message['content']}{more}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +68,8 @@ class FakeDelta:
     text: str
     tokens: int
     finish_reason: FinishReason | None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
 
     @property
     def is_last(self) -> bool:
@@ -47,6 +78,35 @@ class FakeDelta:
     @property
     def is_news(self) -> bool:
         return bool(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeGrammar:
+    """Holds nobody; tells a test what was asked for."""
+
+    asked: Any
+
+    def matcher(self) -> None:
+        return None
+
+
+class FakeGrammars:
+    def json_object(self) -> FakeGrammar:
+        return FakeGrammar({"type": "object"})
+
+    def json_schema(self, schema: str) -> FakeGrammar:
+        if "refuse me" in schema:
+            raise GrammarRefused("the schema is refused")
+        return FakeGrammar(json.loads(schema))
+
+    def regex(self, pattern: str) -> FakeGrammar:
+        return FakeGrammar(pattern)
+
+    def choice(self, options: tuple[str, ...]) -> FakeGrammar:
+        return FakeGrammar(options)
+
+    def calls(self, tags: tuple[Any, ...], **frame: Any) -> FakeGrammar:
+        return FakeGrammar({"tags": tags, **frame})
 
 
 @dataclass(slots=True)
@@ -58,6 +118,8 @@ class FakeEngine:
     device: str = "cpu"
     dtype: str = "float32"
     memory_bytes: int = 123
+    vocab_size: int = 0x110000
+    grammars: FakeGrammars = field(default_factory=FakeGrammars)
     begun: list[Sequence] = field(default_factory=list)
     _running: dict[Sequence, Iterator[str]] = field(default_factory=dict)
     _waiting: list[Sequence] = field(default_factory=list)
@@ -107,6 +169,11 @@ class FakeEngine:
 
     def as_engine(self) -> "Engine":
         return cast("Engine", self)
+
+
+def form_of(sequence: Sequence) -> Any:
+    """What its grammar was asked to hold."""
+    return sequence.options.grammar and cast("FakeGrammar", sequence.options.grammar).asked
 
 
 def text_of(sequence: Sequence) -> str:
