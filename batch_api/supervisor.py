@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -153,7 +153,9 @@ async def visible_gpus(*, timeout_seconds: float = _NVIDIA_SMI_SECONDS) -> list[
         async with asyncio.timeout(timeout_seconds):
             listed, _ = await process.communicate()
     except TimeoutError as error:
-        process.kill()  # not waited for: a process that hangs in the driver can't be killed
+        process.kill()
+        with suppress(TimeoutError):  # a process that hangs in the driver can't be killed
+            await asyncio.wait_for(process.wait(), 1)
         raise WorkerUnusable(
             "nvidia-smi does not answer; name the GPUs in CUDA_VISIBLE_DEVICES."
         ) from error

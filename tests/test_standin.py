@@ -128,5 +128,5 @@ def test_it_counts_what_a_process_was_sent(tmp_path: Path) -> None:
         body = b'{"model":"stand-in","messages":[{"role":"user","content":"hello"}]}'
         standin.fetch("/v1/chat/completions", method="POST", body=body)
 
-        assert standin.seen() == [("received", "hello"), ("answered", "hello")]
         assert standin.stats().most_open == 1
+        assert standin.seen() == [("received", "hello"), ("answered", "hello")]

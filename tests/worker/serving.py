@@ -66,21 +66,21 @@ async def listening(
 ) -> AsyncIterator[tuple[str, aiohttp.ClientSession, AsyncOpenAI]]:
     """The app around a thread that is not started yet: its URL, and two clients."""
     over = asyncio.Event()
-    listener = bind("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    thread.start()
-    async with asyncio.TaskGroup() as group:
-        app = create_app(thread, model=MODEL, task=task)
-        group.create_task(listen(app, listener, over, grace_seconds=1))
-        async with (
-            aiohttp.ClientSession(url) as session,
-            AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
-        ):
-            try:
-                await _until_up(session, ready=ready)
-                yield url, session, client
-            finally:
-                over.set()
+    with bind("127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.start()
+        async with asyncio.TaskGroup() as group:
+            app = create_app(thread, model=MODEL, task=task)
+            group.create_task(listen(app, listener, over, grace_seconds=1))
+            async with (
+                aiohttp.ClientSession(url) as session,
+                AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+            ):
+                try:
+                    await _until_up(session, ready=ready)
+                    yield url, session, client
+                finally:
+                    over.set()
     assert await thread.stop(5)
 
 

@@ -187,9 +187,9 @@ async def test_a_body_over_the_limit_is_413(worker: Worker) -> None:
         assert answer.status == 413
 
 
-async def test_a_failing_engine_answers_500_and_takes_nothing_more() -> None:
+async def test_a_failing_engine_answers_502_and_takes_nothing_more() -> None:
     async with serving(FakeEngine()) as worker:
-        for content, status in (("break", 500), ("say hi", 503)):
+        for content, status in (("break", 502), ("say hi", 503)):
             with pytest.raises(InternalServerError) as caught:
                 await ask(worker.client, content)
             assert caught.value.status_code == status

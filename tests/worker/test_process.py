@@ -59,7 +59,7 @@ async def fake_worker(*options: str) -> AsyncIterator[FakeWorker]:
             yield worker
 
 
-async def test_a_failing_engine_answers_all_with_500_and_ends_the_process() -> None:
+async def test_a_failing_engine_answers_all_with_502_and_ends_the_process() -> None:
     async with fake_worker() as worker:
         await worker.wait_for(ready=True)
         waiting = [asyncio.create_task(worker.say("count")) for _ in range(3)]
@@ -70,7 +70,7 @@ async def test_a_failing_engine_answers_all_with_500_and_ends_the_process() -> N
         status, body = await worker.say("break")
         ended = await asyncio.to_thread(wait, worker.process)
 
-        assert (status, (await waiting[2])[0]) == (500, 500)
+        assert (status, (await waiting[2])[0]) == (502, 502)
         assert set(body["error"]) == {"message", "type", "param", "code"}  # type: ignore[index]
         assert ended.code == 1
         assert "the fake engine broke" in ended.said
