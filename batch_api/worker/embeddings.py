@@ -79,7 +79,8 @@ def _check_dimensions(asked: EmbeddingsRequest, most: int) -> None:
 def _check(ids: list[int], place: str, embedder: "Embedder") -> None:
     if len(ids) > embedder.max_length:
         raise BadRequest(
-            f"This model takes {embedder.max_length} tokens, but '{place}' has {len(ids)}.",
+            f"This model's maximum context length is {embedder.max_length} tokens,"
+            f" but '{place}' has {len(ids)}.",
             param=place,
             code="context_length_exceeded",
         )

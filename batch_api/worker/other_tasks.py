@@ -7,7 +7,7 @@ from fastapi import APIRouter
 
 from batch_api.errors import NotFound
 from batch_api.settings import Task
-from batch_api.worker.deps import ServedHere
+from batch_api.worker.deps import NamingBody, ServedHere
 
 _PATHS: dict[Task, tuple[str, ...]] = {
     "generate": ("/v1/chat/completions", "/v1/completions", "/v1/responses"),
@@ -24,7 +24,9 @@ def refusing_all_but(task: Task) -> APIRouter:
     return router
 
 
-async def _refuse(served: ServedHere) -> None:
+async def _refuse(served: ServedHere, naming: NamingBody) -> None:
+    if naming.model is not None:
+        served.check_model(naming.model)
     paths = " and ".join(_PATHS[served.task])
     raise NotFound(
         f"The model here, '{served.model}', {_DOES[served.task]}: it answers at {paths}.",

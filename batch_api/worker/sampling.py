@@ -63,9 +63,9 @@ def room_for_answer(limit: int | None, *, prompt_tokens: int, max_length: int, p
     max_tokens = max(room, 1) if limit is None else limit
     if max_tokens <= room:
         return max_tokens
-    raise BadRequest(
-        f"This model's context holds {max_length} tokens, but the prompt has {prompt_tokens}"
-        f" and the answer needs room for {str(max_tokens)[:20]}.",
+    raise BadRequest(  # in OpenAI's words, by which LiteLLM knows it
+        f"This model's maximum context length is {max_length} tokens, but the prompt has"
+        f" {prompt_tokens} and the answer needs room for {str(max_tokens)[:20]}.",
         param=param,
         code="context_length_exceeded",
     )

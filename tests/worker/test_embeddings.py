@@ -168,7 +168,9 @@ async def test_an_input_that_is_too_long_is_named_and_never_cut(worker: Embeddin
         await _create(worker, ["short", fits, too_long])
 
     assert (caught.value.param, caught.value.code) == ("input[2]", "context_length_exceeded")
-    assert f"takes {MAX_TOKENS} tokens, but 'input[2]' has {MAX_TOKENS + 1}" in str(caught.value)
+    assert f"length is {MAX_TOKENS} tokens, but 'input[2]' has {MAX_TOKENS + 1}" in str(
+        caught.value
+    )
 
 
 async def test_another_model_is_404(worker: EmbeddingWorker) -> None:

@@ -13,3 +13,13 @@ async def test_a_generating_model_has_no_embeddings_and_says_so(worker: Worker) 
 
     assert (answer.status, error["type"]) == (404, "invalid_request_error")
     assert f"'{MODEL}', generates text: it answers at /v1/chat/completions" in error["message"]
+
+
+async def test_a_model_that_is_not_here_is_not_found_on_other_routes_either(worker: Worker) -> None:
+    body = {"model": "nobody", "input": "hi"}
+
+    async with worker.session.post("/v1/embeddings", json=body) as answer:
+        error = (await answer.json())["error"]
+
+    assert (answer.status, error["code"]) == (404, "model_not_found")
+    assert "'nobody'" in error["message"]

@@ -121,7 +121,7 @@ def test_many_requests_at_once_are_answered_as_one_by_one(client: OpenAI) -> Non
 
 
 def test_what_does_not_fit_is_refused(client: OpenAI, worker: WorkerProcess) -> None:
-    with pytest.raises(BadRequestError, match="This model's context holds 256 tokens"):
+    with pytest.raises(BadRequestError, match="This model's maximum context length is 256 tokens"):
         ask(client, messages=[{"role": "user", "content": "2+2? " * 500}])
     assert json.loads(worker.fetch("/health"))["status"] == "ready"
 
