@@ -57,6 +57,11 @@ class Cache:
         self.keys[layer][slots, :, positions] = key
         self.values[layer][slots, :, positions] = value
 
+    def clear(self, slot: int) -> None:
+        """Zeros again."""
+        for tensor in self.keys + self.values:
+            tensor[slot].zero_()
+
     def read(self, layer: int, slots: slice, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the first positions of some slots, not copied."""
         return self.keys[layer][slots, :, :length], self.values[layer][slots, :, :length]

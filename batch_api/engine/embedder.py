@@ -33,6 +33,7 @@ class Embedded:
     vectors: "NDArray[np.float32]"
     is_last: ClassVar[bool] = True
     is_news: ClassVar[bool] = True
+    is_broken: ClassVar[bool] = False
 
 
 class Embedder:

@@ -25,7 +25,7 @@ from batch_api.engine.loading import (
 from batch_api.engine.logprobs import token_logprobs
 from batch_api.engine.model import Model
 from batch_api.engine.prompt_scores import PromptScores
-from batch_api.engine.sampler import sample
+from batch_api.engine.sampler import NO_TOKEN, sample
 from batch_api.engine.sequence import FinishReason, Sequence, TokenLogprob
 
 __all__ = [
@@ -58,6 +58,10 @@ class Delta:
     @property
     def is_news(self) -> bool:
         return bool(self.text)
+
+    @property
+    def is_broken(self) -> bool:
+        return self.finish_reason is FinishReason.BROKEN
 
 
 class Engine:
@@ -158,10 +162,12 @@ class Engine:
         rows = [row for row, each in enumerate(sequences) if each.options.logprobs is not None]
         raw = logits[rows] if rows else logits[:0]  # a copy: sampling changes the logits
         tokens = sample(logits, sequences, end_tokens=self._end_tokens)
+        whole = [place for place, row in enumerate(rows) if tokens[row] != NO_TOKEN]
+        rows = [rows[place] for place in whole]
         top = [sequences[row].options.logprobs or 0 for row in rows]
-        logprobs = token_logprobs(raw, [tokens[row] for row in rows], top)
+        logprobs = token_logprobs(raw[whole], [tokens[row] for row in rows], top)
         for sequence, token in zip(sequences, tokens, strict=True):
-            asked = sequence.options.logprobs is not None
+            asked = sequence.options.logprobs is not None and token != NO_TOKEN
             yield sequence, (token, next(logprobs) if asked else None)
 
     def _extend(self, sequence: Sequence, token: int, logprob: TokenLogprob | None) -> Delta:
@@ -170,6 +176,8 @@ class Engine:
             text = self._texts[sequence].flush()
             self._retire(sequence, FinishReason.LENGTH)
             return Delta(sequence, text, 0, FinishReason.LENGTH, prompt_logprobs=scores)
+        if token == NO_TOKEN:
+            return self._break_off(sequence)
         sequence.tokens.append(token)
         text, reason = self._read(sequence, token)
         if reason is not None:
@@ -178,6 +186,13 @@ class Engine:
             sequence.matcher.accept(token)
         logprobs = () if logprob is None else (logprob,)
         return Delta(sequence, text, 1, reason, logprobs, scores)
+
+    def _break_off(self, sequence: Sequence) -> Delta:
+        """Its numbers must not stay in the cache: 0 times NaN is NaN for whoever comes next."""
+        assert sequence.slot is not None
+        self._model.cache.clear(sequence.slot)
+        self._retire(sequence, FinishReason.BROKEN)
+        return Delta(sequence, "", 0, FinishReason.BROKEN)
 
     def _read(self, sequence: Sequence, token: int) -> tuple[str, FinishReason | None]:
         """The text that may be shown now, and whether the answer ends; what ends it is no text."""

@@ -23,6 +23,7 @@ class FinishReason(StrEnum):
     STOP = "stop"  # the end token or a stop string
     LENGTH = "length"  # max_tokens, or the cache's last position
     CANCELLED = "cancelled"
+    BROKEN = "broken"  # the model's numbers are not finite
 
 
 class Matcher(Protocol):

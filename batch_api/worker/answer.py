@@ -19,6 +19,11 @@ class AnyDelta(Protocol):
         """Whether it holds anything that a reader would wake up for."""
         ...
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the model gave no numbers to go on with."""
+        ...
+
 
 _Delta = TypeVar("_Delta", bound=AnyDelta)
 

@@ -37,7 +37,7 @@ class ChatQuestion:
         self.stream = chat.stream
         self.answers = chat.n
         self._chat = chat
-        self._priority = priority
+        self.priority = priority
         self._structure = structure(chat)
         self.is_costly = bool(self._structure) or is_long(chat)
 
@@ -50,7 +50,7 @@ class ChatQuestion:
         tools = toolbox(self._chat, engine.tokenizer)
         prompt = chat_prompt(engine.tokenizer, self._chat, tools)
         options = self._options(engine, len(prompt), tools)
-        sequence = partial(Sequence, prompt, options, priority=self._priority)
+        sequence = partial(Sequence, prompt, options, priority=self.priority)
         hidden = frozenset(engine.tokenizer.all_special_ids)
         choice = partial(Choice, tools, hidden=hidden)
         numbers = range(self.answers)

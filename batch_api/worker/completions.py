@@ -36,7 +36,7 @@ class CompletionQuestion:
         self.answers = len(self._prompts) * body.generated
         self.answers_param = "n" if len(self._prompts) == 1 else "prompt"
         self._body = body
-        self._priority = priority
+        self.priority = priority
         self._structure = structure(body)
         self.is_costly = bool(self._structure) or sum(map(len, self._prompts)) > _LONG_CHARACTERS
 
@@ -61,7 +61,7 @@ class CompletionQuestion:
     ) -> list[Sequence]:
         options = self._options(engine, len(ids), grammar)
         return [
-            Sequence(ids, options, priority=self._priority, choice=number)
+            Sequence(ids, options, priority=self.priority, choice=number)
             for number in range(self._body.generated)
         ]
 

@@ -39,7 +39,7 @@ async def create_embeddings(
     asked: EmbeddingsBody, priority: RequestPriority, served: EmbedderHere, client: WaitingClient
 ) -> Response:
     served.check_model(asked.model)
-    with served.engine.places(1, param="input") as embedder:
+    with served.engine.places(1, param="input", priority=priority) as embedder:
         texts = await client.wait_for(_texts(asked, embedder, priority))
         with served.engine.answer([texts], whole=True) as answer:
             (embedded,) = await client.wait_for(answer.take())

@@ -11,10 +11,14 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Generic, Protocol, TypeVar
 
+from batch_api.engine.errors import PromptTooLong
+from batch_api.engine.sequence import Priority
 from batch_api.errors import APIError, BadRequest, Unavailable
 from batch_api.worker.answer import Answer, AnyDelta
 
+_KEPT_FREE = 8  # one waiting place in so many is for single requests
 _LOADING_SECONDS = 5  # a client comes back after so long
+_NOT_FINITE = "The model's numbers are not finite here; this precision may be too small for it."
 _STOPPING = "This worker is stopping."
 
 
@@ -96,14 +100,14 @@ class EngineThread(Generic[_Engine]):
         return max(0, len(self._answers) - self.running)
 
     @contextmanager
-    def places(self, count: int, *, param: str) -> Iterator[_Engine]:
+    def places(self, count: int, *, param: str, priority: Priority) -> Iterator[_Engine]:
         """Places for so many sequences, from before their prompts are made until all is sent.
 
         Raises Unavailable where there are not so many now, and BadRequest, which names `param`,
         where there never are.
         """
         engine = self._open_engine()
-        self._check_room(count, engine.max_sequences + self.max_waiting, param)
+        self._check_room(count, engine.max_sequences + self.max_waiting, param, priority)
         self._places_taken += count
         try:
             yield engine
@@ -145,14 +149,16 @@ class EngineThread(Generic[_Engine]):
         await asyncio.to_thread(self._thread.join, timeout_seconds)
         return not self._thread.is_alive()
 
-    def _check_room(self, count: int, room: int, param: str) -> None:
+    def _check_room(self, count: int, room: int, param: str, priority: Priority) -> None:
+        """However many batches wait, there are places for a chat."""
         if count > room:
             raise BadRequest(
                 f"This server generates at most {room} answers at once, not {count}.",
                 param=param,
                 code="integer_above_max_value" if param == "n" else "array_above_max_length",
             )
-        if self._places_taken + count > room:
+        kept_free = self.max_waiting // _KEPT_FREE if priority is Priority.BATCH else 0
+        if self._places_taken + count > max(room - kept_free, count):
             raise Unavailable("The queue is full; try again soon.")
 
     def _fail_all(self, error: Callable[[], APIError]) -> None:
@@ -179,13 +185,18 @@ class EngineThread(Generic[_Engine]):
         for delta in deltas:
             if (answer := self._answers.get(delta.sequence)) is None:
                 continue  # cancelled while the step ran
-            answer.put(delta)
+            if delta.is_broken:
+                answer.fail(APIError(_NOT_FINITE, code="not_finite"))
+            else:
+                answer.put(delta)
             if delta.is_last:
                 del self._answers[delta.sequence]
 
-    def _on_refused(self, sequence: Hashable, reason: str) -> None:
+    def _on_refused(self, sequence: Hashable, error: ValueError) -> None:
+        is_too_long = isinstance(error, PromptTooLong)
+        code = "context_length_exceeded" if is_too_long else "invalid_value"
         if answer := self._answers.pop(sequence, None):
-            answer.fail(BadRequest(reason, param="messages", code="context_length_exceeded"))
+            answer.fail(BadRequest(f"{error}.", code=code))
 
     def _on_failure(self, error: Exception) -> None:
         self.status = Status.FAILED
@@ -223,7 +234,7 @@ class EngineThread(Generic[_Engine]):
             try:
                 engine.add(sequence)
             except ValueError as error:  # too long after all: a matter of this answer alone
-                self._call(self._on_refused, sequence, str(error))
+                self._call(self._on_refused, sequence, error)
 
     def _call(self, callback: Callable[..., None], *arguments: Any) -> None:
         if not self._loop.is_closed():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fastapi import Response
 
-from batch_api.engine.sequence import Sequence
+from batch_api.engine.sequence import Priority, Sequence
 from batch_api.errors import APIError
 from batch_api.worker.answer import Answer
 from batch_api.worker.deps import Client, Served
@@ -45,6 +45,7 @@ class Question(Protocol):
 
     stream: bool
     answers: int
+    priority: Priority
     answers_param: str
     """The parameter that says how many answers there are."""
     is_costly: bool
@@ -57,7 +58,9 @@ class Question(Protocol):
 async def respond(question: Question, served: Served["Engine"], client: Client) -> Response:
     """All that it takes is given back, however and whenever this ends."""
     with ExitStack() as held:
-        places = served.engine.places(question.answers, param=question.answers_param)
+        places = served.engine.places(
+            question.answers, param=question.answers_param, priority=question.priority
+        )
         engine = held.enter_context(places)
         reply = await client.wait_for(_reply(question, engine))
         running = served.engine.answer(reply.sequences, whole=not question.stream)

@@ -31,6 +31,7 @@ class ResponseQuestion:
 
     def __init__(self, asked: ResponseAsChat, priority: Priority) -> None:
         self._body = asked.body
+        self.priority = priority
         self._chat = ChatQuestion(asked.chat, priority)
         self.stream = asked.body.stream
         self.is_costly = self._chat.is_costly

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -268,3 +269,22 @@ def test_bf16_answers_are_close_to_fp32_ones(llama: Path) -> None:
     same = sum(one == two for one, two in zip(*first_tokens, strict=True))
     assert half.dtype == "bfloat16"
     assert same >= 36
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_numbers_that_are_not_finite_end_one_sequence_and_spare_its_neighbours_and_its_slot(
+    llama: Path, temperature: float
+) -> None:
+    engine = Engine.load(str(llama), dtype="float32", max_sequences=2, max_length=64)
+    neighbour, follower = greedy([5, 6, 7], 20), greedy([8, 9, 10, 11, 12], 20)
+    expected = alone(engine, neighbour), alone(engine, follower)
+    broken = Sequence([3, 4], SamplingOptions(max_tokens=9, temperature=temperature, logprobs=2))
+    network: Any = engine._model.network
+    network.get_input_embeddings().weight.data[4] = float("nan")
+
+    texts = finish(engine, neighbour, broken, follower)
+
+    assert broken.finish_reason is FinishReason.BROKEN
+    assert texts[broken] == ""
+    assert 4 not in expected[0] + expected[1]
+    assert (neighbour.tokens, follower.tokens) == expected

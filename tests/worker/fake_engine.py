@@ -79,6 +79,10 @@ class FakeDelta:
     def is_news(self) -> bool:
         return bool(self.text)
 
+    @property
+    def is_broken(self) -> bool:
+        return self.finish_reason is FinishReason.BROKEN
+
 
 @dataclass(frozen=True, slots=True)
 class FakeGrammar:

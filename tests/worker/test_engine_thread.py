@@ -10,6 +10,7 @@ import pytest_asyncio
 from httpx2 import Response
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
+from batch_api.schemas.priority import PRIORITY_HEADER
 from batch_api.worker.engine_thread import Status
 from tests.worker.fake_engine import FakeEngine, text_of
 from tests.worker.serving import CHAT, MODEL, Worker, chat, serving, until
@@ -48,6 +49,26 @@ async def test_beyond_the_queue_a_request_is_503_with_retry_after(narrow: Worker
         assert answer.headers["retry-after"] == "1"
         assert (await answer.json())["error"]["code"] == "server_is_overloaded"
     await _leave(narrow, posts)
+
+
+async def test_however_many_requests_of_batches_wait_there_is_a_place_for_a_chat() -> None:
+    async with serving(FakeEngine(), max_waiting=16) as worker:
+        batch = {PRIORITY_HEADER: "batch"}
+
+        async def say(content: str, headers: dict[str, str]) -> int:
+            async with worker.session.post(CHAT, json=chat(content), headers=headers) as answer:
+                return answer.status
+
+        posts: list[asyncio.Task[object]] = [
+            asyncio.create_task(say("count", batch)) for _ in range(16)
+        ]
+        await worker.wait_for(running=2, waiting=14)
+
+        assert await say("say hi", batch) == 503
+        chatting = asyncio.create_task(say("say hi", {}))
+        await worker.wait_for(running=2, waiting=15)
+        await _leave(worker, posts)
+        assert await chatting == 200
 
 
 async def test_the_sdk_succeeds_when_the_queue_has_room_again(narrow: Worker) -> None:
