@@ -46,7 +46,9 @@ class Served(Generic[_Engine]):
     def check_model(self, name: str) -> None:
         """Raises NotFound if it is another one."""
         if name != self.model:
-            message = f"The model '{name[:100]}' does not exist here; there is: {self.model}."
+            message = (
+                f"The model '{name[:100]}' does not exist here; this worker has: {self.model}."
+            )
             raise NotFound(message, code="model_not_found")
 
 
