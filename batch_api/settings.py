@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEMO_MODEL = Path(__file__).parent / "demo_model"
@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path("batch-api-data")
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 5000
+    api_key: Annotated[SecretStr, Field(min_length=16)] | None = None
+    """What clients must send to `/v1`; None: they may send anything."""
     log_level: Level = "info"
 
     model: Model = str(DEMO_MODEL)

@@ -1,8 +1,7 @@
 """One upstream: a base URL that speaks OpenAI, what can go wrong there, and how it stands."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from math import isfinite
@@ -15,6 +14,7 @@ OVERLOADED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 GATEWAY_BROKE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
 """Who stands between us and the model says that it broke off there."""
 
+HTTP_ERRORS = (aiohttp.ClientError, TimeoutError)
 _REST_SECONDS = 1.0
 _MOST_REST_SECONDS = 120.0
 
@@ -60,8 +60,8 @@ class Upstream:
         self._session = session
 
     async def ask(self, call: Call, visit: Visit) -> aiohttp.ClientResponse:
-        """The answer, its body yet to be read under `watch`. Raises UpstreamUnusable."""
-        with self.watch(visit):
+        """The answer, its body yet to be read. Raises UpstreamUnusable."""
+        try:
             return await self._session.request(
                 call.method,
                 self.url + call.path,
@@ -70,23 +70,27 @@ class Upstream:
                 allow_redirects=False,
                 timeout=call.timeout,
             )
+        except HTTP_ERRORS as error:
+            raise self.unusable(error, visit) from error
 
-    @contextmanager
-    def watch(self, visit: Visit) -> Iterator[None]:
-        """Turns aiohttp's errors into ours, and remembers them."""
+    async def read(self, response: aiohttp.ClientResponse, visit: Visit) -> bytes:
+        """The body of an answer. Raises UpstreamBroke."""
         try:
-            yield
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return await response.read()
+        except HTTP_ERRORS as error:
+            raise self.unusable(error, visit) from error
+
+    def unusable(self, error: Exception, visit: Visit) -> UpstreamUnusable:
+        """One of HTTP_ERRORS as one of ours; it is remembered."""
+        company = visit.had_company
+        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
             self.standing.rest(_REST_SECONDS)
-            raise UpstreamUnreachable(f"{self.url} can't be reached") from error
-        except TimeoutError as error:
+            return UpstreamUnreachable(f"{self.url} can't be reached")
+        if isinstance(error, TimeoutError):
             self.standing.was_slow(visit)
-            message = f"{self.url} did not answer in time"
-            raise UpstreamTimedOut(message, had_company=visit.had_company) from error
-        except aiohttp.ClientError as error:
-            self.standing.failed(visit)
-            message = f"{self.url} broke off: {error!r}"
-            raise UpstreamBroke(message, had_company=visit.had_company) from error
+            return UpstreamTimedOut(f"{self.url} did not answer in time", had_company=company)
+        self.standing.failed(visit)
+        return UpstreamBroke(f"{self.url} broke off: {error!r}", had_company=company)
 
     def note(self, status: int, headers: Mapping[str, str], visit: Visit) -> None:
         """Remember how it answered."""

@@ -15,6 +15,7 @@ import msgspec
 from batch_api.schemas.priority import PRIORITY_HEADER
 from batch_api.standing import Visit
 from batch_api.upstream import (
+    HTTP_ERRORS,
     OVERLOADED,
     Call,
     Upstream,
@@ -109,8 +110,9 @@ class Upstreams:
         call = Call(method, path, body, headers, self._streaming)
         upstream, visit, response = await self._ask(call, None)
         try:
-            with upstream.watch(visit):
-                yield response
+            yield response
+        except HTTP_ERRORS as error:
+            raise upstream.unusable(error, visit) from error
         finally:
             response.close()
             self._leave(upstream, visit)
@@ -126,8 +128,7 @@ class Upstreams:
         call = Call("POST", path, body, headers, self._whole)
         upstream, visit, response = await self._ask(call, suspicion)
         try:
-            with upstream.watch(visit):
-                content = await response.read()
+            content = await upstream.read(response, visit)
             return Reply(response.status, response.headers, content, visit.had_company)
         finally:
             response.close()
@@ -165,8 +166,8 @@ class Upstreams:
         visit = upstream.standing.begin(is_batch=False)
         try:
             response = await upstream.ask(Call("GET", "/v1/models", b"", {}, _SOON), visit)
-            with upstream.watch(visit), closing(response):
-                body = await response.read()
+            with closing(response):
+                body = await upstream.read(response, visit)
         except UpstreamUnusable as failure:
             return failure
         finally:
@@ -195,8 +196,7 @@ class Upstreams:
                 upstream.note(response.status, response.headers, visit)
                 if response.status not in _ASK_ANOTHER:
                     return upstream, visit, response
-                with upstream.watch(visit):
-                    await response.read()  # not closed then, or it could not be read again
+                await upstream.read(response, visit)  # not closed, or it can't be read again
             except UpstreamUnreachable:
                 self._leave(upstream, visit)
                 continue

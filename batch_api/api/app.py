@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 
 from batch_api import __version__
 from batch_api.api import batches, files, health, inference, models, uploads
 from batch_api.api.deps import AllParts
 from batch_api.api.documents import document
+from batch_api.api.keys import check_key
 from batch_api.api.rare_routes import RareRoutes
 from batch_api.clock import Clock
 from batch_api.envelope import install, render
@@ -47,8 +48,9 @@ def create_app(
     install(app)
     app.add_exception_handler(OSError, _on_trouble)
     app.add_exception_handler(StoreError, _on_trouble)
-    for routes in (files, uploads, batches, models, inference, health):
-        app.include_router(routes.router)
+    for routes in (files, uploads, batches, models, inference):
+        app.include_router(routes.router, dependencies=[Depends(check_key)])
+    app.include_router(health.router)
     document(app, settings)
     return app
 

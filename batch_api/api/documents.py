@@ -21,6 +21,7 @@ _REF = "#/components/schemas/{model}"
 
 _MEANINGS = {
     400: "The request is not right; the error says what is wrong with it.",
+    401: "The key is missing or wrong, where the server wants one.",
     404: "It is not there, or no longer.",
     409: "The object's status does not allow this; to try again is useless.",
     413: "The body is too large.",
@@ -41,7 +42,7 @@ _HEADERS: dict[int, dict[str, Any]] = {
     507: {"x-should-retry": {"schema": {"const": "false"}}},
 }
 _REQUEST_ID = {"schema": {"type": "string"}, "description": "For the server's logs."}
-_ALWAYS = (500, 503)
+_ALWAYS = (401, 500, 503)
 _WITH_A_BODY = (400, 413, 415, 507)
 
 
@@ -110,6 +111,9 @@ def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
             operation["responses"].pop("422", None)
             for response in operation["responses"].values():
                 response.setdefault("headers", {})["x-request-id"] = _REQUEST_ID
+    if settings.api_key is not None:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}]
     return document
 
 

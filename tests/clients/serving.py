@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from batch_api.settings import DEMO_MODEL
+from tests.clients.sums import KEY
 from tests.minilm import linked
 from tests.server import Server
 from tests.worker.process import WorkerProcess
@@ -20,7 +21,7 @@ def main(folder: Path) -> None:
     with (
         WorkerProcess(folder / "chat", "--model", str(DEMO_MODEL)) as chats,
         WorkerProcess(folder / "embed", *embed) as embeds,
-        Server(folder, chats.url, embeds.url) as server,
+        Server(folder, chats.url, embeds.url, settings={"api_key": KEY}) as server,
     ):
         print(f"{server.url}/v1", flush=True)
         sys.stdin.read()

@@ -1,9 +1,11 @@
-"""A batch's input whose answers are known, and how those are read."""
+"""What the tests ask: a batch's input whose answers are known, and how those are read."""
 
 import json
 from typing import Any
 
 CHAT_MODEL = "demo"
+KEY = "sk-for-tests-only"
+"""Without which the server refuses."""
 
 
 def sums(count: int) -> bytes:

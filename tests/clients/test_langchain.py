@@ -9,9 +9,8 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 from pydantic import BaseModel, SecretStr
 
-from tests.clients.sums import CHAT_MODEL
+from tests.clients.sums import CHAT_MODEL, KEY
 
-KEY = SecretStr("sk-test")
 DIMENSIONS = 384
 
 
@@ -32,7 +31,7 @@ WEATHER = tool("weather", _weather)
 
 @pytest.fixture
 def chat(base_url: str) -> ChatOpenAI:
-    return ChatOpenAI(model=CHAT_MODEL, base_url=base_url, api_key=KEY, temperature=0)
+    return ChatOpenAI(model=CHAT_MODEL, base_url=base_url, api_key=SecretStr(KEY), temperature=0)
 
 
 def test_a_chat_is_answered_with_its_usage(chat: ChatOpenAI) -> None:
@@ -107,7 +106,7 @@ def test_a_streamed_call_of_a_tool_is_whole_in_the_end(chat: ChatOpenAI) -> None
 
 
 def test_prompts_are_completed_one_several_and_streamed(base_url: str) -> None:
-    model = OpenAI(model=CHAT_MODEL, base_url=base_url, api_key=KEY, temperature=0)
+    model = OpenAI(model=CHAT_MODEL, base_url=base_url, api_key=SecretStr(KEY), temperature=0)
     prompts = [f"<|user|>What is {n}+2?<|end|><|assistant|>" for n in range(3)]
 
     assert model.invoke(prompts[2]) == "4"
@@ -124,7 +123,7 @@ def test_texts_become_vectors(base_url: str) -> None:
     embeddings = OpenAIEmbeddings(
         model="all-MiniLM-L6-v2",
         base_url=base_url,
-        api_key=KEY,
+        api_key=SecretStr(KEY),
         check_embedding_ctx_length=False,  # which would count OpenAI's tokens
     )
 

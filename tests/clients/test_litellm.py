@@ -8,7 +8,7 @@ import litellm
 import openai
 import pytest
 
-from tests.clients.sums import CHAT_MODEL, answers_in, answers_to, sums
+from tests.clients.sums import CHAT_MODEL, KEY, answers_in, answers_to, sums
 
 CHAT = f"openai/{CHAT_MODEL}"
 EMBEDDING = "openai/all-MiniLM-L6-v2"
@@ -19,13 +19,13 @@ _POLL_SECONDS = 0.05
 @pytest.fixture
 def us(base_url: str) -> dict[str, str]:
     """What every call for a file or a batch gets."""
-    return {"custom_llm_provider": "openai", "api_base": base_url, "api_key": "sk-test"}
+    return {"custom_llm_provider": "openai", "api_base": base_url, "api_key": KEY}
 
 
 @pytest.fixture
 def model(base_url: str) -> dict[str, str]:
     """What every call of a model gets."""
-    return {"api_base": base_url, "api_key": "sk-test"}
+    return {"api_base": base_url, "api_key": KEY}
 
 
 def test_a_batch_goes_from_file_to_results(us: dict[str, str], tmp_path: Path) -> None:
@@ -111,6 +111,11 @@ def test_errors_are_those_that_litellm_has_for_them(model: dict[str, str]) -> No
     ):
         with pytest.raises(expected):
             litellm.completion(**asked, **model)
+
+
+def test_a_wrong_key_is_what_litellm_calls_one(model: dict[str, str]) -> None:
+    with pytest.raises(litellm.AuthenticationError):
+        litellm.completion(model=CHAT, messages=SUM, **model | {"api_key": "sk-wrong"})
 
 
 def _start(file_id: str, us: dict[str, str], **more: Any) -> Any:

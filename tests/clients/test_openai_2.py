@@ -8,7 +8,7 @@ import pytest
 from openai import BadRequestError, OpenAI
 from openai.types import Batch
 
-from tests.clients.sums import CHAT_MODEL, answers_in, answers_to, sums
+from tests.clients.sums import CHAT_MODEL, KEY, answers_in, answers_to, sums
 
 _POLL_SECONDS = 0.05
 
@@ -16,7 +16,7 @@ _POLL_SECONDS = 0.05
 @pytest.fixture(scope="module")
 def client(base_url: str) -> Iterator[OpenAI]:
     assert openai.VERSION.startswith("2.")
-    with OpenAI(base_url=base_url, api_key="sk-test") as client:
+    with OpenAI(base_url=base_url, api_key=KEY) as client:
         yield client
 
 
