@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from batch_api.engine.errors import GrammarRefused
+from batch_api.engine.json_schema import check_size, read_schema
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _KEPT = 256  # compiled grammars
-_MOST_BYTES = 128 * 1024
-_MOST_NESTED = 64
 _MOST_SECONDS = 0.1  # for the first mask: each later one has a bound of its own
 _SHOWN_CHARACTERS = 300
 _LIMITS = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)  # a state takes 2 kB
@@ -114,7 +113,7 @@ class GrammarCompiler:
 
     def regex(self, pattern: str) -> CompiledGrammar:
         """The whole answer matches, whether or not the pattern has anchors."""
-        _check_size(pattern)
+        check_size(pattern)
         return self._compile(LLMatcher.grammar_from_regex(pattern))
 
     def choice(self, options: tuple[str, ...]) -> CompiledGrammar:
@@ -159,7 +158,7 @@ class GrammarCompiler:
 
     def _compile_rules(self, rules: list[str]) -> CompiledGrammar:
         text = "\n".join(rules)
-        _check_size(text)
+        check_size(text)
         return self._compile(LLMatcher.grammar_from_lark(text))
 
     def _compile(self, grammar: str) -> CompiledGrammar:
@@ -207,43 +206,7 @@ class GrammarCompiler:
 
 def _parse(text: str) -> dict[str, Any]:
     """The schema, with our bounds in it whatever it says itself."""
-    _check_size(text)
-    schema = json.loads(text)
-    if schema is True:
-        schema = {}
-    if not isinstance(schema, dict):
-        raise GrammarRefused("a schema must be an object")
-    for node, depth in _nodes(schema):
-        if depth > _MOST_NESTED:
-            raise GrammarRefused(f"the schema is nested more than {_MOST_NESTED} deep")
-        _check_least_properties(node)
-    return schema | {"x-guidance": _JSON}
-
-
-def _nodes(schema: dict[str, Any]) -> Iterator[tuple[dict[str, Any], int]]:
-    """Every object in it, and how deep it is."""
-    waiting: list[tuple[Any, int]] = [(schema, 1)]
-    while waiting:
-        node, depth = waiting.pop()
-        if isinstance(node, dict):
-            yield node, depth
-        if isinstance(node, dict | list):
-            inner = node.values() if isinstance(node, dict) else node
-            waiting += [(each, depth + 1) for each in inner]
-
-
-def _check_least_properties(node: dict[str, Any]) -> None:
-    """llguidance counts a key that comes twice as two; JSON does not."""
-    least, required = node.get("minProperties"), node.get("required")
-    named = len(required) if isinstance(required, list) else 0
-    if isinstance(least, int) and least > max(1, named):
-        raise GrammarRefused("minProperties above 1 is not supported, but for required properties")
-
-
-def _check_size(text: str) -> None:
-    size = len(text.encode(errors="replace"))
-    if size > _MOST_BYTES:
-        raise GrammarRefused(f"it has {size:,} bytes; at most {_MOST_BYTES:,} are taken")
+    return read_schema(text) | {"x-guidance": _JSON}
 
 
 def _repeated(rule: str, *, least: int, most: int | None, separator: str) -> str:

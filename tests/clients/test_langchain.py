@@ -14,7 +14,7 @@ from tests.clients.sums import CHAT_MODEL, KEY
 DIMENSIONS = 384
 
 
-class Verdict(BaseModel, extra="forbid"):
+class Verdict(BaseModel):
     """What it came to."""
 
     answer: Literal["four", "five"]

@@ -383,3 +383,31 @@ def test_many_threads_may_compile_at_once() -> None:
 
     assert [takes(each, '{"a": 1}') for each in made] == [True] * 8
     assert compiler.json_object() is compiler.json_object()
+
+
+LISTED = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+def test_an_object_that_lists_its_properties_gets_no_others() -> None:
+    nested = {"type": "object", "properties": {"properties": LISTED, "rest": {"items": LISTED}}}
+
+    for schema in (LISTED, nested):
+        grammar = COMPILER.json_schema(json.dumps(schema))
+        assert not takes(grammar, '{"a": 1, "b": 2}')
+    assert takes(grammar, '{"properties": {"a": 1}, "rest": [{"a": 2}]}')
+    assert not takes(grammar, '{"properties": {"a": 1, "b": 2}}')
+    assert not takes(grammar, '{"rest": [{"a": 1, "b": 2}]}')
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        LISTED | {"additionalProperties": True},
+        {"type": "object"},
+        {"allOf": [LISTED, {"type": "object", "properties": {"b": {"type": "integer"}}}]},
+        {"$defs": {"A": LISTED}, "$ref": "#/$defs/A", "properties": {"b": {"type": "integer"}}},
+    ],
+    ids=["open", "unlisted", "composed", "extended"],
+)
+def test_an_object_that_is_open_on_purpose_or_composed_stays_open(schema: dict[str, Any]) -> None:
+    assert takes(COMPILER.json_schema(json.dumps(schema)), '{"a": 1, "b": 2}')
