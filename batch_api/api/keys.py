@@ -8,13 +8,16 @@ from fastapi import Header
 from batch_api.api.deps import Parts
 from batch_api.errors import APIError
 
-_SCHEME = "Bearer "
+_SCHEME = "bearer"
 
 
 class InvalidKey(APIError):
     status = 401
     type = "invalid_request_error"
     code = "invalid_api_key"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"www-authenticate": "Bearer"})
 
 
 async def check_key(
@@ -24,8 +27,8 @@ async def check_key(
     key = parts.settings.api_key
     if key is None:
         return
-    if not authorization.startswith(_SCHEME):
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() != _SCHEME:
         raise InvalidKey("You didn't provide an API key: send it as 'Authorization: Bearer KEY'.")
-    given = authorization.removeprefix(_SCHEME).strip()
-    if not hmac.compare_digest(given.encode(), key.get_secret_value().encode()):
+    if not hmac.compare_digest(given.strip().encode(), key.get_secret_value().encode()):
         raise InvalidKey("Incorrect API key provided.")

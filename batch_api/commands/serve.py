@@ -49,8 +49,9 @@ def _banner(settings: Settings, listener: socket.socket) -> str:
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     return f"""batch-api {__version__} listens on {url} and serves {_what(settings)}. Try it:
 
+    import os
     from openai import OpenAI
-    client = OpenAI(base_url="{url}", api_key="none")
+    client = OpenAI(base_url="{url}", api_key=os.environ.get("BATCH_API_API_KEY", "none"))
     model = {_model(settings)}
     print({_TRY[settings.task]})
 """

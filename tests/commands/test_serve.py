@@ -8,6 +8,8 @@ import time
 import urllib.error
 from pathlib import Path
 
+import pytest
+
 from batch_api.settings import DEMO_MODEL
 from tests.minilm import linked
 from tests.server import Server, StandinProcess
@@ -36,6 +38,19 @@ def test_the_printed_lines_work_for_an_embedding_model(tmp_path: Path) -> None:
 def test_the_printed_lines_work_for_an_upstream(tmp_path: Path) -> None:
     with StandinProcess(tmp_path) as standin, Server(tmp_path, standin.url) as server:
         assert _paste(server) == answer_to("What is 2+2?") + "\n"
+
+
+def test_the_printed_lines_work_where_a_key_is_needed_and_do_not_tell_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-of-sixteen-and-more"
+    with (
+        StandinProcess(tmp_path) as standin,
+        Server(tmp_path, standin.url, settings={"api_key": key}) as server,
+    ):
+        monkeypatch.setenv("BATCH_API_API_KEY", key)
+        assert _paste(server) == answer_to("What is 2+2?") + "\n"
+        assert key not in server.log_tail()
 
 
 def _paste(server: Server) -> str:

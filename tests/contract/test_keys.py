@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import AuthenticationError, OpenAI
+from openai import APIStatusError, AuthenticationError, OpenAI
 
 from tests.server import Server
 
@@ -18,7 +18,8 @@ KEY = "sk-a-key-of-some-length"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("keys")
-    with Server(folder, "http://127.0.0.1:9", settings={"api_key": KEY}) as server:
+    settings = {"api_key": KEY, "log_level": "debug"}
+    with Server(folder, "http://127.0.0.1:9", settings=settings) as server:
         yield server
 
 
@@ -56,6 +57,7 @@ def test_no_key_is_a_401_that_says_how_to_send_one(server: Server) -> None:
         urllib.request.urlopen(f"{server.url}/v1/files")
     with refused.value as answer:
         assert answer.status == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
         assert "Authorization: Bearer" in json.load(answer)["error"]["message"]
 
 
@@ -67,8 +69,27 @@ def test_health_and_documentation_need_no_key_and_the_latter_names_the_scheme(
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
 
 
-def test_the_key_is_not_in_the_log(server: Server) -> None:
-    assert KEY not in server.log_tail()
+def test_a_key_is_not_in_the_log_whatever_happens_to_its_request(server: Server) -> None:
+    wrong = "sk-another-key-of-some-length"
+    for key in (KEY, wrong):
+        with (
+            OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as client,
+            pytest.raises(APIStatusError),
+        ):
+            client.chat.completions.create(model="m", messages=[])
+
+    log = server.log_tail()
+    assert log
+    assert KEY not in log
+    assert wrong not in log
+
+
+def test_the_scheme_is_not_case_sensitive(server: Server) -> None:
+    request = urllib.request.Request(
+        f"{server.url}/v1/files", headers={"authorization": f"bearer {KEY}"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 200
 
 
 def test_a_short_key_is_refused_and_not_told(tmp_path: Path) -> None:
