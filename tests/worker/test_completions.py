@@ -1,13 +1,15 @@
 """`/v1/completions` over the SDK, from the fake engine, which answers the last line of a prompt."""
 
 import json
+from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any
 
 import pytest
 from openai import APIError, BadRequestError
 from openai.types import Completion
 
-from tests.worker.fake_engine import FakeEngine, form_of, text_of
+from tests.worker.fake_engine import FakeEngine, FakeTokenizer, form_of, text_of
 from tests.worker.serving import MODEL, Worker, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -118,6 +120,16 @@ async def test_best_of_generates_more_than_are_told(worker: Worker, engine: Fake
         ({"suffix": "end"}, "suffix", "unsupported_parameter"),
         ({"temperature": 3}, "temperature", "decimal_above_max_value"),
         ({"model": "other"}, None, "model_not_found"),
+        (
+            {"prompt": ["x" * 4900] * 100, "echo": True, "logprobs": 5, "max_tokens": 1},
+            "logprobs",
+            "integer_above_max_value",
+        ),
+        (
+            {"prompt": ["a"] * 100, "logprobs": 5, "max_tokens": 4000},
+            "logprobs",
+            "integer_above_max_value",
+        ),
     ],
 )
 async def test_a_bad_value_is_named(
@@ -140,3 +152,29 @@ async def test_a_completion_may_be_held_to_a_form_too(worker: Worker, engine: Fa
 async def test_more_prompts_than_places_are_refused_for_ever(worker: Worker) -> None:
     with pytest.raises(BadRequestError, match="at most 514 answers at once, not 600"):
         await complete(worker, ["a: say b"] * 6, n=100)
+
+
+@dataclass(slots=True)
+class WatchedTokenizer(FakeTokenizer):
+    """Knows which threads make tokens readable."""
+
+    threads: set[int] = field(default_factory=set)
+
+    def decode(self, tokens: list[int]) -> str:
+        self.threads.add(get_ident())
+        return "".join(map(chr, tokens))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_very_many_logprobs_are_not_told_by_the_event_loop(stream: bool) -> None:
+    tokenizer = WatchedTokenizer()
+    body = {"model": MODEL, "prompt": "x" * 400, "echo": True, "logprobs": 5, "stream": stream}
+
+    async with (
+        serving(FakeEngine(tokenizer=tokenizer)) as worker,
+        worker.session.post("/v1/completions", json=body | {"max_tokens": 1}) as answer,
+    ):
+        assert (await answer.text()).count("-1.0") > 400
+
+    assert tokenizer.threads
+    assert get_ident() not in tokenizer.threads
