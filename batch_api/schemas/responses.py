@@ -13,12 +13,22 @@ MAX_ITEMS = 4096
 MAX_METADATA = 16
 
 
+_SAID_IN = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
+
+
 class InputPart(Body):
     """`input_text` of a user, `output_text` and `refusal` of earlier answers."""
 
     type: str
-    text: str | None = None
-    refusal: str | None = None
+    text: str | None = Field(None, validate_default=True)
+    refusal: str | None = Field(None, validate_default=True)
+
+    @field_validator("text", "refusal")
+    @classmethod
+    def _its_type_needs_it(cls, said: str | None, info: ValidationInfo) -> str | None:
+        if said is None and info.field_name == _SAID_IN.get(info.data.get("type", "")):
+            raise PydanticCustomError("missing", "Field required")
+        return said
 
 
 def _as_parts(content: Any) -> Any:
