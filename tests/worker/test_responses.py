@@ -93,6 +93,20 @@ async def test_who_must_call_is_held_to_it(worker: Worker, engine: FakeEngine) -
     assert (len(told["tags"]), told["most"]) == (1, 1)
 
 
+async def test_a_call_that_must_be_made_but_is_cut_before_its_name_is_no_item(
+    worker: Worker,
+) -> None:
+    options = {"tools": [WEATHER], "tool_choice": "required", "max_output_tokens": 1}
+
+    answer = await respond(worker, "say <tool_ca", **options)
+    events = [
+        event async for event in await respond(worker, "say <tool_ca", stream=True, **options)
+    ]
+
+    assert (answer.status, answer.output) == ("incomplete", [])
+    assert [event.type for event in events][2:] == ["response.incomplete"]
+
+
 @pytest.mark.parametrize("options", [{}, {"tools": [WEATHER]}])
 async def test_a_stream_tells_the_same_as_the_whole_answer(
     worker: Worker, options: dict[str, Any]
