@@ -143,6 +143,35 @@ async def test_a_bad_value_is_named(
     assert (error["param"], error["code"]) == (param, code)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ({"a": 1}, "'prompt': expected a string or an array, but got an object instead"),
+        (True, "'prompt': expected a string or an array, but got a boolean instead"),
+        (
+            [True],
+            "'prompt[0]': expected a string, an integer or an array, but got a boolean instead",
+        ),
+        (
+            [{}] * 3000,
+            "'prompt[0]': expected a string, an integer or an array, but got an object instead",
+        ),
+        (["a", 1], "'prompt[1]': expected a string, but got an integer instead"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+async def test_a_prompt_of_another_kind_is_refused_in_words_that_help(
+    worker: Worker, prompt: Any, told: str
+) -> None:
+    body = {"model": MODEL, "prompt": prompt}
+    async with worker.session.post("/v1/completions", json=body) as answer:
+        error = (await answer.json())["error"]
+
+    assert (answer.status, error["code"]) == (400, "invalid_type")
+    assert error["message"] == f"Invalid type for {told}."
+    assert error["param"] == told.split("'")[1]
+
+
 async def test_a_completion_may_be_held_to_a_form_too(worker: Worker, engine: FakeEngine) -> None:
     await complete(worker, extra_body={"guided_choice": ["a", "b"]})
 
