@@ -10,7 +10,6 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from batch_api.schemas.messages import Message
-from batch_api.schemas.response_format import ResponseFormat
 from batch_api.schemas.sampling import SamplingBody
 from batch_api.schemas.tools import MAX_TOOLS, Function, LegacyChoice, Tool, ToolChoice
 
@@ -27,7 +26,6 @@ class ChatRequest(SamplingBody):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    response_format: ResponseFormat | None = None
     tools: list[Tool] = Field([], max_length=MAX_TOOLS)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True

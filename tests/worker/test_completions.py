@@ -117,6 +117,7 @@ async def test_best_of_generates_more_than_are_told(worker: Worker, engine: Fake
         ({"best_of": 21}, "best_of", "integer_above_max_value"),
         ({"best_of": 1, "n": 2}, "best_of", "invalid_value"),
         ({"best_of": 2, "stream": True}, "best_of", "invalid_value"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
         ({"suffix": "end"}, "suffix", "unsupported_parameter"),
         ({"temperature": 3}, "temperature", "decimal_above_max_value"),
         ({"model": "other"}, None, "model_not_found"),
@@ -172,10 +173,29 @@ async def test_a_prompt_of_another_kind_is_refused_in_words_that_help(
     assert error["param"] == told.split("'")[1]
 
 
-async def test_a_completion_may_be_held_to_a_form_too(worker: Worker, engine: FakeEngine) -> None:
-    await complete(worker, extra_body={"guided_choice": ["a", "b"]})
+@pytest.mark.parametrize(
+    ("form", "held"),
+    [
+        ({"guided_choice": ["a", "b"]}, ("a", "b")),
+        ({"response_format": {"type": "text"}}, None),
+        ({"response_format": {"type": "json_object"}}, {"type": "object"}),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "a", "schema": {}},
+                }
+            },
+            {},
+        ),
+    ],
+)
+async def test_a_completion_may_be_held_to_a_form_too(
+    worker: Worker, engine: FakeEngine, form: dict[str, Any], held: Any
+) -> None:
+    await complete(worker, extra_body=form)
 
-    assert form_of(engine.begun[0]) == ("a", "b")
+    assert form_of(engine.begun[0]) == held
 
 
 async def test_more_prompts_than_places_are_refused_for_ever(worker: Worker) -> None:
