@@ -92,7 +92,7 @@ def _code_and_message(error: Mapping[str, Any], param: str | None) -> tuple[str 
     if kind in _LENGTHS:
         return _wrong_length(kind, facts, named)
     if kind.endswith(_TYPE_ENDINGS):
-        expected = _EXPECTED.get(kind.split("_")[0], "another type")
+        expected = facts.get("expected") or _EXPECTED.get(kind.split("_")[0], "another type")
         got = _GOT.get(type(given), "something else")
         message = f"Invalid type for{named}: expected {expected}, but got {got} instead."
         return "invalid_type", message

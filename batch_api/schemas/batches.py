@@ -1,11 +1,12 @@
 """OpenAI's Batch, and what a new one is made of."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from batch_api.lifecycle import BatchStatus
 from batch_api.schemas.files import ExpiresAfter
+from batch_api.schemas.sizes import Metadata
 
 Endpoint = Literal[
     "/v1/chat/completions",
@@ -18,10 +19,6 @@ Endpoint = Literal[
     "/v1/videos",
 ]
 """All that the SDK knows."""
-
-MetadataKey = Annotated[str, Field(max_length=64)]
-MetadataValue = Annotated[str, Field(max_length=512)]
-Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
 
 
 class NewBatch(BaseModel):

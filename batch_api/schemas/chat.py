@@ -4,14 +4,14 @@ What changes nothing here (`user`, `store`, …) and unknown keys are accepted a
 worker can't do is for the worker to refuse.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from batch_api.schemas.messages import Message
-from batch_api.schemas.response_format import ResponseFormat
 from batch_api.schemas.sampling import SamplingBody
+from batch_api.schemas.sizes import Metadata, at_most
 from batch_api.schemas.tools import MAX_TOOLS, Function, LegacyChoice, Tool, ToolChoice
 
 MAX_MESSAGES = 4096
@@ -20,6 +20,7 @@ MAX_VARIABLE_LENGTH = 4096
 
 _Variable = bool | int | float | Annotated[str, Field(max_length=MAX_VARIABLE_LENGTH)]
 _VariableName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,63}$")]
+_Variables = Annotated[dict[_VariableName, _Variable], at_most(MAX_VARIABLES)]
 
 
 class ChatRequest(SamplingBody):
@@ -27,7 +28,6 @@ class ChatRequest(SamplingBody):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    response_format: ResponseFormat | None = None
     tools: list[Tool] = Field([], max_length=MAX_TOOLS)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True
@@ -36,9 +36,9 @@ class ChatRequest(SamplingBody):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
         None
     )
-    chat_template_kwargs: dict[_VariableName, _Variable] = Field({}, max_length=MAX_VARIABLES)
+    chat_template_kwargs: _Variables = Field({})
     service_tier: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
 
     @field_validator("top_logprobs")
     @classmethod

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from msgspec import UNSET, Struct, UnsetType
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from batch_api.schemas.sampling import SamplingBody
@@ -25,15 +25,33 @@ def _kind(prompt: Any) -> str:
     if not isinstance(prompt, list):
         return "text"
     first = type(prompt[0]) if prompt else str
-    return {int: "tokens", list: "token lists"}.get(first, "texts")
+    return {int: "tokens", list: "token lists", str: "texts"}.get(first, "nothing known")
 
+
+def _of_a_kind(prompt: Any) -> Any:
+    if not isinstance(prompt, str | list):
+        raise _wrong("a string or an array")
+    return prompt
+
+
+def _unknown(_element: Any) -> Any:
+    raise _wrong("a string, an integer or an array")
+
+
+def _wrong(expected: str) -> PydanticCustomError:
+    return PydanticCustomError("prompt_type", "Input should be {expected}", {"expected": expected})
+
+
+_Unknown = Annotated[str, BeforeValidator(_unknown)]
 
 _AnyPrompt = Annotated[
     Annotated[str, Tag("text")]
     | Annotated[list[str], _Prompts, Tag("texts")]
     | Annotated[_Tokens, Tag("tokens")]
-    | Annotated[list[_Tokens], _Prompts, Tag("token lists")],
+    | Annotated[list[_Tokens], _Prompts, Tag("token lists")]
+    | Annotated[list[_Unknown], _Prompts, Tag("nothing known")],
     Discriminator(_kind),
+    BeforeValidator(_of_a_kind),
 ]
 
 Prompt = str | list[int]

@@ -28,7 +28,8 @@ def _kind(given: Any) -> str:
 
 def _of_a_kind(given: Any) -> Any:
     if not isinstance(given, str | list):
-        raise PydanticCustomError("string_type", "Input should be a string or an array")
+        expected = {"expected": "a string or an array"}
+        raise PydanticCustomError("input_type", "Input should be {expected}", expected)
     return given
 
 

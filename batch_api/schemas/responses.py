@@ -7,18 +7,27 @@ from pydantic_core import PydanticCustomError
 
 from batch_api.schemas.body import Body
 from batch_api.schemas.messages import MAX_PARTS
+from batch_api.schemas.sizes import Metadata
 from batch_api.schemas.tools import MAX_TOOLS, Name
 
 MAX_ITEMS = 4096
-MAX_METADATA = 16
+
+_SAID_IN = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 
 
 class InputPart(Body):
     """`input_text` of a user, `output_text` and `refusal` of earlier answers."""
 
     type: str
-    text: str | None = None
-    refusal: str | None = None
+    text: str | None = Field(None, validate_default=True)
+    refusal: str | None = Field(None, validate_default=True)
+
+    @field_validator("text", "refusal")
+    @classmethod
+    def _its_type_needs_it(cls, said: str | None, info: ValidationInfo) -> str | None:
+        if said is None and info.field_name == _SAID_IN.get(info.data.get("type", "")):
+            raise PydanticCustomError("missing", "Field required")
+        return said
 
 
 def _as_parts(content: Any) -> Any:
@@ -94,7 +103,9 @@ class ResponseRequest(Body):
     model_config = ConfigDict(extra="allow")
 
     model: str
-    input: str | Annotated[list[InputItem], Field(min_length=1, max_length=MAX_ITEMS)]
+    input: (
+        str | Annotated[list[InputItem], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
+    )
     instructions: str | None = None
     max_output_tokens: int | None = Field(None, ge=1)
     temperature: float = Field(1.0, ge=0, le=2)
@@ -104,7 +115,7 @@ class ResponseRequest(Body):
     tool_choice: str | dict[str, Any] = "auto"
     parallel_tool_calls: bool = True
     reasoning: Reasoning | None = None
-    metadata: dict[str, Any] = Field({}, max_length=MAX_METADATA)
+    metadata: Metadata = Field({})
     include: list[str] = Field([], max_length=32)
     top_logprobs: int | None = Field(None, ge=0, le=20)
     truncation: Literal["auto", "disabled"] = "disabled"

@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_v
 from pydantic_core import PydanticCustomError
 
 from batch_api.schemas.body import Body
+from batch_api.schemas.response_format import ResponseFormat
+from batch_api.schemas.sizes import at_most
 
 MAX_CHOICES = 128
 MAX_STOPS = 4
@@ -60,7 +62,8 @@ class SamplingBody(Body):
     stream_options: StreamOptions | None = None
     frequency_penalty: float = Field(0, ge=-2, le=2)
     presence_penalty: float = Field(0, ge=-2, le=2)
-    logit_bias: dict[_TokenIdText, _Bias] = Field({}, max_length=MAX_BIASES)
+    logit_bias: Annotated[dict[_TokenIdText, _Bias], at_most(MAX_BIASES)] = Field({})
+    response_format: ResponseFormat | None = None  # OpenAI's chats have it, vLLM's completions too
 
     # Not OpenAI's, but other engines take them: who sends them means them.
     ignore_eos: bool = False

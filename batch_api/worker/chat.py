@@ -12,7 +12,7 @@ from batch_api.worker.choice import Choice
 from batch_api.worker.deps import ChatBody, EngineHere, RequestPriority, WaitingClient
 from batch_api.worker.generation import respond
 from batch_api.worker.prompt import chat_prompt, is_long
-from batch_api.worker.sampling import room_for_answer, sampling_options
+from batch_api.worker.sampling import check_logprobs, room_for_answer, sampling_options
 from batch_api.worker.structure import Structure, schema_text, structure
 from batch_api.worker.tools import Toolbox, toolbox
 
@@ -53,8 +53,9 @@ class ChatQuestion:
         sequence = partial(Sequence, prompt, options, priority=self.priority)
         hidden = frozenset(engine.tokenizer.all_special_ids)
         choice = partial(Choice, tools, hidden=hidden)
-        numbers = range(self.answers)
-        return [sequence(choice=number) for number in numbers], [choice() for _ in numbers]
+        sequences = [sequence(choice=number) for number in range(self.answers)]
+        check_logprobs(sequences)
+        return sequences, [choice() for _ in sequences]
 
     def _options(
         self, engine: "Engine", prompt_tokens: int, tools: Toolbox | None
@@ -70,7 +71,6 @@ class ChatQuestion:
         return sampling_options(
             chat,
             engine,
-            answers=self.answers,
             max_tokens=max_tokens,
             logprobs=logprobs,
             grammar=_grammar(tools, self._structure, engine),

@@ -81,7 +81,7 @@ class ChatReply:
 
     def _message(self, choice: Choice) -> wire.AnswerMessage:
         if not choice.calls:
-            return wire.AnswerMessage(choice.text)
+            return wire.AnswerMessage(choice.text or None if choice.must_call else choice.text)
         if self._chat.is_legacy:
             call = _function(choice.calls[0])
             return wire.AnswerMessage(choice.text or None, function_call=call)

@@ -55,6 +55,10 @@ class Choice:
         self._taken_logprobs = 0
 
     @property
+    def must_call(self) -> bool:
+        return self._toolbox is not None and self._toolbox.must_call
+
+    @property
     def text(self) -> str:
         return "".join(self.texts)
 
@@ -84,7 +88,9 @@ class Choice:
         if self._parser is None:
             return [Text(delta.text)] if delta.text else []
         pieces = self._parser.add(delta.text)
-        return pieces if delta.finish_reason is None else pieces + self._parser.finish()
+        if delta.finish_reason is None or self.must_call:  # then what is held is of a cut call
+            return pieces
+        return pieces + self._parser.finish()
 
     def _part(self, piece: Piece) -> Part | None:
         """None for what comes after the only call that is allowed."""

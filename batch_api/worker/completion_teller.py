@@ -1,5 +1,6 @@
 """What of one completion's sequence is still to be told."""
 
+from codecs import getincrementaldecoder
 from typing import TYPE_CHECKING
 
 from batch_api.engine.sequence import TokenLogprob
@@ -14,6 +15,8 @@ from batch_api.worker.logprobs import TokenTexts
 if TYPE_CHECKING:
     from batch_api.engine.engine import Delta, Engine
 
+_utf8 = getincrementaldecoder("utf-8")
+
 _Scored = tuple[int, TokenLogprob | None]
 """A token; the first of a prompt has no probability."""
 
@@ -27,9 +30,10 @@ class CompletionTeller:
         self._echoes = body.echo
         self._wants_logprobs = body.logprobs is not None
         self._prompt = prompt
-        self._text = echo
+        self._echo = self._text = echo
         self._scored: list[_Scored] = []
         self._offset = 0
+        self._decoder = _utf8(errors="replace")
 
     @property
     def tokens(self) -> int:
@@ -76,8 +80,12 @@ class CompletionTeller:
         return likeliest | {self._texts.text_of(score.token): score.logprob}
 
     def _offset_of(self, token: int) -> int:
-        """Where the token's text begins, in characters; special tokens show none."""
-        offset = self._offset
-        if token not in self._texts.special:
-            self._offset += len(self._texts.bytes_of(token).decode(errors="ignore"))
+        """Where the token's text begins, in characters: a part of one begins where that does."""
+        offset, exact = self._offset, self._texts.bytes_of(token)
+        if token not in self._texts.special or self._is_echoed(exact):
+            self._offset += len(self._decoder.decode(exact))
         return offset
+
+    def _is_echoed(self, special: bytes) -> bool:
+        """Special tokens show where the prompt spells them, and nowhere else."""
+        return self._echo.startswith(special.decode(errors="replace"), self._offset)

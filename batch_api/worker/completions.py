@@ -10,7 +10,7 @@ from batch_api.schemas.completions import CompletionRequest, Prompt
 from batch_api.worker.completion_answer import CompletionReply
 from batch_api.worker.deps import CompletionBody, EngineHere, RequestPriority, WaitingClient
 from batch_api.worker.generation import respond
-from batch_api.worker.sampling import room_for_answer, sampling_options
+from batch_api.worker.sampling import check_logprobs, room_for_answer, sampling_options
 from batch_api.worker.structure import structure
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class CompletionQuestion:
             for prompt in self._prompts
             for sequence in self._sequences(_prompt_ids(prompt, engine), engine, grammar)
         ]
+        check_logprobs(sequences)
         return CompletionReply(self._body, engine, sequences, echoes=self._echoes(engine))
 
     def _echoes(self, engine: "Engine") -> list[str]:
@@ -78,7 +79,6 @@ class CompletionQuestion:
         return sampling_options(
             body,
             engine,
-            answers=self.answers,
             max_tokens=max_tokens,
             logprobs=_logprobs(body),
             prompt_logprobs=_prompt_logprobs(body),

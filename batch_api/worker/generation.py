@@ -1,7 +1,7 @@
 """What all generating endpoints do: take places, make sequences, run them, send what comes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +16,7 @@ from batch_api.worker.event_stream import EventStream
 if TYPE_CHECKING:
     from batch_api.engine.engine import Delta, Engine
 
-_MANY_DELTAS = 1000  # more could hold up the event loop while an answer is put together
+_MUCH = 1000  # more deltas or logprobs could hold up the event loop while they are told
 
 
 class Reply(Protocol):
@@ -78,9 +78,25 @@ async def _reply(question: Question, engine: "Engine") -> Reply:
 
 
 async def _whole(reply: Reply, deltas: list["Delta"]) -> bytes:
-    if len(deltas) > _MANY_DELTAS:
+    if _is_much(deltas):
         return await asyncio.to_thread(reply.whole, deltas)
     return reply.whole(deltas)
+
+
+async def _more(reply: Reply, deltas: list["Delta"]) -> Iterable[bytes]:
+    if _is_much(deltas):
+        return await asyncio.to_thread(lambda: list(reply.more(deltas)))
+    return reply.more(deltas)
+
+
+def _is_much(deltas: list["Delta"]) -> bool:
+    return len(deltas) + sum(map(_logprobs, deltas)) > _MUCH
+
+
+def _logprobs(delta: "Delta") -> int:
+    options = delta.sequence.options
+    of_answer = len(delta.logprobs) * (1 + (options.logprobs or 0))
+    return of_answer + len(delta.prompt_logprobs) * (1 + (options.prompt_logprobs or 0))
 
 
 async def _events(
@@ -91,7 +107,7 @@ async def _events(
         for event in reply.opening():
             yield event
         while True:
-            for event in reply.more(deltas):
+            for event in await _more(reply, deltas):
                 yield event
             if answer.is_taken:
                 break

@@ -30,5 +30,5 @@ async def _refuse(served: ServedHere, naming: NamingBody) -> None:
     paths = " and ".join(_PATHS[served.task])
     raise NotFound(
         f"The model here, '{served.model}', {_DOES[served.task]}: it answers at {paths}.",
-        param="model",
+        code="model_not_found",
     )

@@ -9,6 +9,7 @@ from batch_api.worker.chat import ChatQuestion
 from batch_api.worker.deps import EngineHere, RequestPriority, ResponseBody, WaitingClient
 from batch_api.worker.generation import respond
 from batch_api.worker.response_answer import ResponseReply
+from batch_api.worker.response_errors import told_as_response
 from batch_api.worker.responses_as_chat import ResponseAsChat
 
 if TYPE_CHECKING:
@@ -32,10 +33,12 @@ class ResponseQuestion:
     def __init__(self, asked: ResponseAsChat, priority: Priority) -> None:
         self._body = asked.body
         self.priority = priority
-        self._chat = ChatQuestion(asked.chat, priority)
+        with told_as_response():
+            self._chat = ChatQuestion(asked.chat, priority)
         self.stream = asked.body.stream
         self.is_costly = self._chat.is_costly
 
     def reply(self, engine: "Engine") -> ResponseReply:
-        (sequence,), (choice,) = self._chat.begin(engine)
+        with told_as_response():
+            (sequence,), (choice,) = self._chat.begin(engine)
         return ResponseReply(self._body, engine, sequence, choice)

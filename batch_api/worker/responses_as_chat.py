@@ -14,6 +14,7 @@ from batch_api.schemas.responses import (
     ResponseTool,
     TextFormat,
 )
+from batch_api.worker.response_errors import told_as_response
 from batch_api.worker.unsupported import refuse_unsupported, unsupported
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -59,8 +60,9 @@ def as_chat(body: ResponseRequest) -> ResponseAsChat:
         "stream": body.stream,
     }
     passed_on = {name: extras[name] for name in _PASSED_ON if name in extras}
-    request = validate(ChatRequest, chat | passed_on)
-    refuse_unsupported(request)
+    with told_as_response():
+        request = validate(ChatRequest, chat | passed_on)
+        refuse_unsupported(request)
     return ResponseAsChat(body, request)
 
 

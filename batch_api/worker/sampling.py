@@ -1,8 +1,9 @@
 """From what a request asks of its tokens to the engine's options."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from batch_api.engine.sequence import Grammar, SamplingOptions
+from batch_api.engine.sequence import Grammar, SamplingOptions, Sequence
 from batch_api.errors import BadRequest
 from batch_api.schemas.sampling import SamplingBody
 
@@ -16,7 +17,6 @@ def sampling_options(
     body: SamplingBody,
     engine: "Engine",
     *,
-    answers: int,
     max_tokens: int,
     logprobs: int | None,
     grammar: Grammar | None,
@@ -30,8 +30,6 @@ def sampling_options(
             param="min_tokens",
             code="integer_above_max_value",
         )
-    if logprobs is not None:
-        _check_logprobs(answers * max_tokens * (1 + logprobs))
     return SamplingOptions(
         max_tokens=max_tokens,
         temperature=0 if body.is_greedy else body.temperature,
@@ -71,14 +69,24 @@ def room_for_answer(limit: int | None, *, prompt_tokens: int, max_length: int, p
     )
 
 
-def _check_logprobs(count: int) -> None:
+def check_logprobs(sequences: Iterable[Sequence]) -> None:
+    """Raises BadRequest if there could be too many to tell."""
+    count = sum(map(_most_logprobs, sequences))
     if count > MAX_LOGPROBS:
         raise BadRequest(
             f"These answers could have {count} logprobs, but at most {MAX_LOGPROBS} are told:"
-            " lower the number of answers, of their tokens or of 'top_logprobs'.",
+            " lower the number of prompts, of answers, of their tokens or of likeliest tokens.",
             param="logprobs",
             code="integer_above_max_value",
         )
+
+
+def _most_logprobs(sequence: Sequence) -> int:
+    """Of the answer, and of the prompt: each token's own beside those of the likeliest ones."""
+    options = sequence.options
+    of_answer = 0 if options.logprobs is None else 1 + options.logprobs
+    of_prompt = 0 if options.prompt_logprobs is None else 1 + options.prompt_logprobs
+    return options.max_tokens * of_answer + len(sequence.prompt) * of_prompt
 
 
 def _biases(body: SamplingBody, engine: "Engine") -> dict[int, float]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from batch_api.engine.errors import GrammarRefused
 from batch_api.engine.sequence import Grammar
 from batch_api.errors import BadRequest
-from batch_api.schemas.chat import ChatRequest
 from batch_api.schemas.response_format import ResponseFormat
 from batch_api.schemas.sampling import SamplingBody
 
@@ -54,7 +53,7 @@ def schema_text(schema: Any) -> str:
 
 
 def _wishes(body: SamplingBody) -> Iterator[Structure]:
-    if isinstance(body, ChatRequest) and body.response_format is not None:
+    if body.response_format is not None:
         yield from _of_format(body.response_format)
     if body.guided_json is not None:
         yield _json(body.guided_json, "guided_json")

@@ -169,10 +169,24 @@ class FakeEngine:
             reason = FinishReason.LENGTH
         if reason is not None:
             del self._running[sequence]
-        return FakeDelta(sequence, word or "", 1, reason)
+        return FakeDelta(sequence, word or "", 1, reason, *_scores(sequence))
 
     def as_engine(self) -> "Engine":
         return cast("Engine", self)
+
+
+def _scores(sequence: Sequence) -> tuple[tuple[TokenLogprob, ...], tuple[TokenLogprob, ...]]:
+    """Of the token that was just generated; and, with the first, of the prompt's."""
+    options, is_first = sequence.options, len(sequence.tokens) == 1
+    answer = () if options.logprobs is None else (_score(0, options.logprobs),)
+    if options.prompt_logprobs is None or not is_first:
+        return answer, ()
+    top = options.prompt_logprobs
+    return answer, tuple(_score(token, top) for token in sequence.prompt)
+
+
+def _score(token: int, top: int) -> TokenLogprob:
+    return TokenLogprob(token, -1.0, tuple((token + rank, -1.0 - rank) for rank in range(top)))
 
 
 def form_of(sequence: Sequence) -> Any:

@@ -1,13 +1,15 @@
 """`/v1/completions` over the SDK, from the fake engine, which answers the last line of a prompt."""
 
 import json
+from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any
 
 import pytest
 from openai import APIError, BadRequestError
 from openai.types import Completion
 
-from tests.worker.fake_engine import FakeEngine, form_of, text_of
+from tests.worker.fake_engine import FakeEngine, FakeTokenizer, form_of, text_of
 from tests.worker.serving import MODEL, Worker, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -115,9 +117,20 @@ async def test_best_of_generates_more_than_are_told(worker: Worker, engine: Fake
         ({"best_of": 21}, "best_of", "integer_above_max_value"),
         ({"best_of": 1, "n": 2}, "best_of", "invalid_value"),
         ({"best_of": 2, "stream": True}, "best_of", "invalid_value"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
         ({"suffix": "end"}, "suffix", "unsupported_parameter"),
         ({"temperature": 3}, "temperature", "decimal_above_max_value"),
         ({"model": "other"}, None, "model_not_found"),
+        (
+            {"prompt": ["x" * 4900] * 100, "echo": True, "logprobs": 5, "max_tokens": 1},
+            "logprobs",
+            "integer_above_max_value",
+        ),
+        (
+            {"prompt": ["a"] * 100, "logprobs": 5, "max_tokens": 4000},
+            "logprobs",
+            "integer_above_max_value",
+        ),
     ],
 )
 async def test_a_bad_value_is_named(
@@ -131,12 +144,86 @@ async def test_a_bad_value_is_named(
     assert (error["param"], error["code"]) == (param, code)
 
 
-async def test_a_completion_may_be_held_to_a_form_too(worker: Worker, engine: FakeEngine) -> None:
-    await complete(worker, extra_body={"guided_choice": ["a", "b"]})
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ({"a": 1}, "'prompt': expected a string or an array, but got an object instead"),
+        (True, "'prompt': expected a string or an array, but got a boolean instead"),
+        (
+            [True],
+            "'prompt[0]': expected a string, an integer or an array, but got a boolean instead",
+        ),
+        (
+            [{}] * 3000,
+            "'prompt[0]': expected a string, an integer or an array, but got an object instead",
+        ),
+        (["a", 1], "'prompt[1]': expected a string, but got an integer instead"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+async def test_a_prompt_of_another_kind_is_refused_in_words_that_help(
+    worker: Worker, prompt: Any, told: str
+) -> None:
+    body = {"model": MODEL, "prompt": prompt}
+    async with worker.session.post("/v1/completions", json=body) as answer:
+        error = (await answer.json())["error"]
 
-    assert form_of(engine.begun[0]) == ("a", "b")
+    assert (answer.status, error["code"]) == (400, "invalid_type")
+    assert error["message"] == f"Invalid type for {told}."
+    assert error["param"] == told.split("'")[1]
+
+
+@pytest.mark.parametrize(
+    ("form", "held"),
+    [
+        ({"guided_choice": ["a", "b"]}, ("a", "b")),
+        ({"response_format": {"type": "text"}}, None),
+        ({"response_format": {"type": "json_object"}}, {"type": "object"}),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "a", "schema": {}},
+                }
+            },
+            {},
+        ),
+    ],
+)
+async def test_a_completion_may_be_held_to_a_form_too(
+    worker: Worker, engine: FakeEngine, form: dict[str, Any], held: Any
+) -> None:
+    await complete(worker, extra_body=form)
+
+    assert form_of(engine.begun[0]) == held
 
 
 async def test_more_prompts_than_places_are_refused_for_ever(worker: Worker) -> None:
     with pytest.raises(BadRequestError, match="at most 514 answers at once, not 600"):
         await complete(worker, ["a: say b"] * 6, n=100)
+
+
+@dataclass(slots=True)
+class WatchedTokenizer(FakeTokenizer):
+    """Knows which threads make tokens readable."""
+
+    threads: set[int] = field(default_factory=set)
+
+    def decode(self, tokens: list[int]) -> str:
+        self.threads.add(get_ident())
+        return "".join(map(chr, tokens))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_very_many_logprobs_are_not_told_by_the_event_loop(stream: bool) -> None:
+    tokenizer = WatchedTokenizer()
+    body = {"model": MODEL, "prompt": "x" * 400, "echo": True, "logprobs": 5, "stream": stream}
+
+    async with (
+        serving(FakeEngine(tokenizer=tokenizer)) as worker,
+        worker.session.post("/v1/completions", json=body | {"max_tokens": 1}) as answer,
+    ):
+        assert (await answer.text()).count("-1.0") > 400
+
+    assert tokenizer.threads
+    assert get_ident() not in tokenizer.threads

@@ -12,6 +12,7 @@ async def test_a_generating_model_has_no_embeddings_and_says_so(worker: Worker) 
         error = (await answer.json())["error"]
 
     assert (answer.status, error["type"]) == (404, "invalid_request_error")
+    assert (error["param"], error["code"]) == (None, "model_not_found")
     assert f"'{MODEL}', generates text: it answers at /v1/chat/completions" in error["message"]
 
 

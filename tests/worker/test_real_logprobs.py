@@ -101,6 +101,24 @@ def test_an_echo_with_logprobs_scores_the_prompt(real_client: OpenAI) -> None:
     assert len(told.tokens) == len(AutoTokenizer.from_pretrained(DEMO_MODEL).encode(PROMPT))
 
 
+@pytest.mark.parametrize("text", ["a 😀😀 hello é 漢 world", PROMPT, "<|end|>é<|end|>\n😀b"])
+@pytest.mark.parametrize("as_tokens", [False, True])
+def test_each_token_s_offset_is_where_its_text_begins(
+    real_client: OpenAI, text: str, as_tokens: bool
+) -> None:
+    tokens = AutoTokenizer.from_pretrained(DEMO_MODEL).encode(text)
+    prompt = tokens if as_tokens else text
+
+    (choice,) = complete(real_client, prompt=prompt, logprobs=1, echo=True, max_tokens=3).choices
+
+    told = choice.logprobs
+    whole = [not token.startswith("bytes:") for token in told.tokens]
+    for token, offset, is_whole in zip(told.tokens, told.text_offset, whole, strict=True):
+        assert choice.text.startswith(token if is_whole else "", offset)
+    parts = [at for at, is_whole in zip(told.text_offset, whole, strict=True) if not is_whole]
+    assert all(not choice.text[at].isascii() for at in parts if at < len(text))
+
+
 def test_an_answer_is_scored_alike_as_an_answer_and_as_a_prompt(real_client: OpenAI) -> None:
     (answered,) = complete(real_client, logprobs=0, max_tokens=1).choices
 

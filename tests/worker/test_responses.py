@@ -93,6 +93,20 @@ async def test_who_must_call_is_held_to_it(worker: Worker, engine: FakeEngine) -
     assert (len(told["tags"]), told["most"]) == (1, 1)
 
 
+async def test_a_call_that_must_be_made_but_is_cut_before_its_name_is_no_item(
+    worker: Worker,
+) -> None:
+    options = {"tools": [WEATHER], "tool_choice": "required", "max_output_tokens": 1}
+
+    answer = await respond(worker, "say <tool_ca", **options)
+    events = [
+        event async for event in await respond(worker, "say <tool_ca", stream=True, **options)
+    ]
+
+    assert (answer.status, answer.output) == ("incomplete", [])
+    assert [event.type for event in events][2:] == ["response.incomplete"]
+
+
 @pytest.mark.parametrize("options", [{}, {"tools": [WEATHER]}])
 async def test_a_stream_tells_the_same_as_the_whole_answer(
     worker: Worker, options: dict[str, Any]
@@ -172,6 +186,18 @@ async def test_an_error_in_the_middle_of_a_streamed_response_reaches_the_sdk() -
         ({"temperature": 3}, "temperature", "decimal_above_max_value"),
         ({"max_output_tokens": 0}, "max_output_tokens", "integer_below_min_value"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type", "invalid_value"),
+        *(
+            (
+                {"input": [{"role": "user", "content": [{"type": type}]}]},
+                f"input[0].content[0].{missing}",
+                "missing_required_parameter",
+            )
+            for type, missing in (
+                ("input_text", "text"),
+                ("output_text", "text"),
+                ("refusal", "refusal"),
+            )
+        ),
     ],
 )
 async def test_what_is_bad_or_not_supported_is_named(
@@ -183,6 +209,62 @@ async def test_what_is_bad_or_not_supported_is_named(
 
     assert answer.status == 400
     assert (error["param"], error["code"]) == (param, code)
+
+
+def _allowing(mode: str, *names: Any) -> dict[str, Any]:
+    tools = [{"type": "function", "name": name} for name in names]
+    return {"type": "allowed_tools", "mode": mode, "tools": tools}
+
+
+@pytest.mark.parametrize(
+    ("options", "param", "code"),
+    [
+        ({"input": "x" * 6000}, "input", "context_length_exceeded"),
+        ({"input": [{"type": "reasoning", "summary": []}]}, "input", "empty_array"),
+        (
+            {"input": [{"role": "user", "content": "a"}] * 4096, "instructions": "b"},
+            "input",
+            "array_above_max_length",
+        ),
+        ({"input": "refuse me"}, "input", "invalid_value"),
+        (
+            {
+                "text": {
+                    "format": {"type": "json_schema", "name": "a", "schema": {"b": "refuse me"}}
+                }
+            },
+            "text.format",
+            "invalid_json_schema",
+        ),
+        (
+            {"tools": [WEATHER], "tool_choice": {"type": "function", "name": 1}},
+            "tool_choice.name",
+            "invalid_type",
+        ),
+        (
+            {"tools": [WEATHER], "tool_choice": _allowing("perhaps", "weather")},
+            "tool_choice.mode",
+            "invalid_value",
+        ),
+        (
+            {"tools": [WEATHER], "tool_choice": _allowing("auto", 1)},
+            "tool_choice.tools[0].name",
+            "invalid_type",
+        ),
+        ({"max_output_tokens": 9999}, "input", "context_length_exceeded"),
+    ],
+)
+async def test_what_is_wrong_with_its_chat_is_told_in_a_response_s_words(
+    worker: Worker, options: dict[str, Any], param: str, code: str
+) -> None:
+    body = json.dumps({"model": MODEL, "input": "say hi"} | options)
+    async with worker.session.post("/v1/responses", data=body) as answer:
+        error = (await answer.json())["error"]
+
+    assert answer.status == 400
+    assert (error["param"], error["code"]) == (param, code)
+    chats = ("messages'", "messages[", "response_format", ".function", "max_completion", "allowed_")
+    assert not [word for word in chats if word in error["message"]]
 
 
 async def test_background_false_and_what_changes_nothing_are_accepted(worker: Worker) -> None:

@@ -174,6 +174,29 @@ async def test_a_call_that_is_cut_ends_with_length(worker: Worker) -> None:
     assert call.function.arguments == '{"city":'
 
 
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "weather"}}]
+)
+@pytest.mark.parametrize("begun", ["<tool_ca", '<tool_call>{"name": "wea'])
+async def test_a_call_that_must_be_made_but_is_cut_before_its_name_is_no_text(
+    worker: Worker, choice: Any, begun: str
+) -> None:
+    options = {"tool_choice": choice, "max_tokens": len(begun.split(" "))}
+
+    (answer,) = (await ask(worker, begun, **options)).choices
+    chunks = await streamed(worker, begun, **options)
+
+    assert (answer.message.content, answer.message.tool_calls) == (None, None)
+    assert answer.finish_reason == chunks[-1].finish_reason == "length"
+    assert {chunk.delta.content or "" for chunk in chunks} == {""}
+
+
+async def test_a_call_that_may_be_made_and_is_cut_before_its_name_is_text(worker: Worker) -> None:
+    (answer,) = (await ask(worker, "<tool_ca", max_tokens=1)).choices
+
+    assert answer.message.content == "<tool_ca"
+
+
 async def test_with_tool_choice_none_nothing_is_offered_and_nothing_called(worker: Worker) -> None:
     (choice,) = (await ask(worker, CALL, tool_choice="none")).choices
 
