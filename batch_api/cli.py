@@ -48,14 +48,14 @@ def _tell_version(is_asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(help=app.info.help)
+@app.callback()
 def main(
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell it and exit."),
     ] = False,
 ) -> None:
-    """Its docstring is the help of `app`."""
+    pass
 
 
 @app.command()

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from batch_api.schemas.bad_json import BAD_JSON
 from batch_api.schemas.priority import PRIORITY_HEADER
 from batch_api.standing import Visit
 from batch_api.upstream import (
@@ -31,8 +32,6 @@ _SOON = aiohttp.ClientTimeout(total=5)
 
 _ASK_ANOTHER = (HTTPStatus.NOT_FOUND, *OVERLOADED)
 """Another upstream may have that model or that route, or a place in its queue."""
-
-_BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +263,7 @@ class Upstreams:
 def _models(body: bytes) -> list[dict[str, Any]] | None:
     try:
         models = _decode_models(body).data
-    except _BAD_JSON:
+    except BAD_JSON:
         return None
     return [model for model in models if isinstance(model.get("id"), str)]
 

@@ -14,8 +14,8 @@ from batch_api.api.documents import errors, links, takes_form
 from batch_api.api.downloading import Download, etag, headers, span_of, whole
 from batch_api.api.idempotency import Creation
 from batch_api.api.missing import no_such_cursor, no_such_file
+from batch_api.api.recording import record
 from batch_api.api.uploading import Described, receive
-from batch_api.errors import APIError
 from batch_api.schemas.files import DeletedFile, File, Purpose
 from batch_api.schemas.ids import file_id
 from batch_api.schemas.lists import Listing
@@ -24,7 +24,6 @@ from batch_api.store.blobs import Written
 from batch_api.store.files import Listed
 from batch_api.store.pages import UnknownCursor
 from batch_api.store.tables import FileRow
-from batch_api.store.trouble import StoreError
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
@@ -75,14 +74,7 @@ async def create(incoming: IncomingBody, parts: Parts, creation: TheCreation) ->
     async with parts.blobs.writing(id) as writer:
         described = await receive(incoming, writer, parts.settings)
         written = await parts.blobs.publish(id, writer)
-    try:
-        row = await _add(parts, id, described, written, creation)
-    except (StoreError, APIError):
-        await parts.blobs.delete(id)
-        raise
-    if row.id != id:
-        await parts.blobs.delete(id)
-    return as_file(row)
+    return as_file(await record(parts.blobs, id, _add(parts, id, described, written, creation)))
 
 
 @router.get("", operation_id="listFiles", responses=errors(400))

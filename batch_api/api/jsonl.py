@@ -3,6 +3,7 @@
 import msgspec
 
 from batch_api.errors import BadRequest
+from batch_api.schemas.bad_json import BAD_JSON
 
 HEAD_BYTES = 256 * 1024
 """How much of the beginning is looked at."""
@@ -28,6 +29,6 @@ def check_first_line(head: bytes, *, is_whole: bool) -> None:
 def _is_object(line: bytes) -> bool:
     try:
         msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BAD_JSON:
         return False
     return True

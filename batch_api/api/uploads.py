@@ -12,8 +12,9 @@ from batch_api.api.files import as_file
 from batch_api.api.forms import Form
 from batch_api.api.idempotency import Creation
 from batch_api.api.missing import no_such_upload
+from batch_api.api.recording import record
 from batch_api.api.uploading import lifetime_seconds
-from batch_api.errors import APIError, BadRequest
+from batch_api.errors import BadRequest
 from batch_api.lifecycle import UploadStatus
 from batch_api.schemas.ids import part_id, upload_id
 from batch_api.schemas.uploads import MOST_PARTS, NewUpload, Upload, UploadCompletion, UploadPart
@@ -21,7 +22,6 @@ from batch_api.settings import Settings
 from batch_api.store import files, uploads
 from batch_api.store.blobs import Written
 from batch_api.store.tables import PartRow, UploadRow
-from batch_api.store.trouble import StoreError
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
@@ -73,13 +73,7 @@ async def add_part(
         await form.receive(incoming, writer)
         form.check_has_file()
         written = await parts.blobs.publish(id, writer)
-    try:
-        part = await _add_part(parts, upload_id, id, written, creation)
-    except (StoreError, APIError):
-        await parts.blobs.delete(id)
-        raise
-    if part.id != id:
-        await parts.blobs.delete(id)
+    part = await record(parts.blobs, id, _add_part(parts, upload_id, id, written, creation))
     return UploadPart(id=part.id, created_at=part.created_at, upload_id=upload_id)
 
 

@@ -1,12 +1,12 @@
 """The engine: sequences in, text out, a step at a time. One thread calls it; there are no locks."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from batch_api.engine.batcher import Batcher
+from batch_api.engine.delta import Delta
 from batch_api.engine.detokenizer import AnswerText
 from batch_api.engine.errors import (
     GrammarRefused,
@@ -36,32 +36,6 @@ __all__ = [
     "PromptTooLong",
     "UnknownToken",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """What one step did for one sequence."""
-
-    sequence: Sequence
-    text: str  # final text: never half a character, never part of a possible stop string
-    tokens: int
-    finish_reason: FinishReason | None
-    logprobs: tuple[TokenLogprob, ...] = ()  # of the new tokens, if they were asked for
-    prompt_logprobs: tuple[
-        TokenLogprob | None, ...
-    ] = ()  # with the first; None: of the first token
-
-    @property
-    def is_last(self) -> bool:
-        return self.finish_reason is not None
-
-    @property
-    def is_news(self) -> bool:
-        return bool(self.text)
-
-    @property
-    def is_broken(self) -> bool:
-        return self.finish_reason is FinishReason.BROKEN
 
 
 class Engine:

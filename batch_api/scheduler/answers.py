@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from batch_api.lifecycle import RequestState
+from batch_api.schemas.bad_json import BAD_JSON
 from batch_api.schemas.ids import line_id
 from batch_api.schemas.lines import answered_line, unanswered_line
 from batch_api.store.batches import Usage
@@ -29,7 +30,6 @@ UNTIL_ALONE = 8
 
 # No answer has more; a sum over all answers still fits the database.
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
-_BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +166,14 @@ def _parse(raw: bytes) -> _Body | None:
         return _decode_body(raw)
     except msgspec.ValidationError:
         return _Body() if _is_object(raw) else None
-    except _BAD_JSON:
+    except BAD_JSON:
         return None
 
 
 def _is_object(raw: bytes) -> bool:
     try:
         _decode_object(raw)
-    except _BAD_JSON:
+    except BAD_JSON:
         return False
     return True
 

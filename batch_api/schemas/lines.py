@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
+from batch_api.schemas.bad_json import BAD_JSON
+
 MAX_CUSTOM_ID = 512
 
 _Fields = dict[str, msgspec.Raw]
 _decode_fields = msgspec.json.Decoder(_Fields).decode
 _decode_text = msgspec.json.Decoder(str).decode
-_BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 # The field beside `model` that a body can't do without.
 _REQUIRED = {
@@ -74,7 +75,7 @@ class LineRules:
             fields = _decode_fields(raw)
         except msgspec.ValidationError:
             return [Problem("invalid_json_line", "The line is not a JSON object.", None, line)]
-        except _BAD_JSON as error:
+        except BAD_JSON as error:
             return [Problem("invalid_json_line", f"The line is not JSON: {error}", None, line)]
         problems = [
             Problem(code, message, param, line)
@@ -109,7 +110,7 @@ class LineRules:
     def _problems_of_body(self, raw: bytes) -> Iterator[tuple[str, str, str]]:
         try:
             body = _decode_fields(raw)
-        except _BAD_JSON:
+        except BAD_JSON:
             yield "invalid_type", "The body must be a JSON object.", "body"
             return
         yield from self._problems_of_model(body)
@@ -161,7 +162,7 @@ def _text(raw: msgspec.Raw) -> str | None:
     """The string that `raw` spells, or None if it spells something else."""
     try:
         return _decode_text(raw)
-    except _BAD_JSON:
+    except BAD_JSON:
         return None
 
 

@@ -17,7 +17,8 @@ from batch_api.worker.identity import fingerprint, new_id, now
 from batch_api.worker.logprobs import TokenTexts, chat_logprobs
 
 if TYPE_CHECKING:
-    from batch_api.engine.engine import Delta, Engine
+    from batch_api.engine.delta import Delta
+    from batch_api.engine.engine import Engine
 
 _FIRST = wire.ChunkDelta(role="assistant", content="")
 

@@ -7,7 +7,7 @@ from batch_api.engine.sequence import FinishReason, TokenLogprob
 from batch_api.worker.tool_syntax.pieces import Arguments, CallBegins, Piece, Text
 
 if TYPE_CHECKING:
-    from batch_api.engine.engine import Delta
+    from batch_api.engine.delta import Delta
     from batch_api.worker.tools import Toolbox
 
 

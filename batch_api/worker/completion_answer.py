@@ -15,7 +15,8 @@ from batch_api.worker.event_stream import DONE, event
 from batch_api.worker.identity import fingerprint, new_id, now
 
 if TYPE_CHECKING:
-    from batch_api.engine.engine import Delta, Engine
+    from batch_api.engine.delta import Delta
+    from batch_api.engine.engine import Engine
 
 
 class CompletionReply:

@@ -13,7 +13,8 @@ from batch_api.worker.choice import Choice
 from batch_api.worker.logprobs import TokenTexts
 
 if TYPE_CHECKING:
-    from batch_api.engine.engine import Delta, Engine
+    from batch_api.engine.delta import Delta
+    from batch_api.engine.engine import Engine
 
 _utf8 = getincrementaldecoder("utf-8")
 

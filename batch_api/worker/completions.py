@@ -10,6 +10,7 @@ from batch_api.schemas.completions import CompletionRequest, Prompt
 from batch_api.worker.completion_answer import CompletionReply
 from batch_api.worker.deps import CompletionBody, EngineHere, RequestPriority, WaitingClient
 from batch_api.worker.generation import respond
+from batch_api.worker.prompt import LONG_CHARACTERS
 from batch_api.worker.sampling import check_logprobs, room_for_answer, sampling_options
 from batch_api.worker.structure import structure
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from batch_api.engine.engine import Engine
 
 router = APIRouter()
-
-_LONG_CHARACTERS = 4000  # about a millisecond of tokenizing: more would hold up the event loop
 
 
 @router.post("/v1/completions")
@@ -38,7 +37,7 @@ class CompletionQuestion:
         self._body = body
         self.priority = priority
         self._structure = structure(body)
-        self.is_costly = bool(self._structure) or sum(map(len, self._prompts)) > _LONG_CHARACTERS
+        self.is_costly = bool(self._structure) or sum(map(len, self._prompts)) > LONG_CHARACTERS
 
     def reply(self, engine: "Engine") -> CompletionReply:
         grammar = self._structure.grammar(engine.grammars) if self._structure else None

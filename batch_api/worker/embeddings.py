@@ -18,6 +18,7 @@ from batch_api.schemas.embeddings import (
     EmbeddingsUsage,
 )
 from batch_api.worker.deps import EmbedderHere, EmbeddingsBody, RequestPriority, WaitingClient
+from batch_api.worker.prompt import LONG_CHARACTERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
 
 router = APIRouter()
 
-# About a millisecond of tokenizing, and of encoding: more would hold up the event loop.
-_LONG_CHARACTERS = 4000
-_MANY_NUMBERS = 10_000
+_MANY_NUMBERS = 10_000  # about a millisecond of encoding: more would hold up the event loop
 
 _encode = msgspec.json.Encoder().encode
 
@@ -61,7 +60,7 @@ async def _token_ids(asked: EmbeddingsRequest, embedder: "Embedder") -> list[lis
     texts = asked.texts
     if not isinstance(texts[0], str):
         return texts
-    if sum(map(len, texts)) > _LONG_CHARACTERS:
+    if sum(map(len, texts)) > LONG_CHARACTERS:
         return await asyncio.to_thread(embedder.encode, texts)
     return embedder.encode(texts)
 

@@ -14,7 +14,8 @@ from batch_api.worker.deps import Client, Served
 from batch_api.worker.event_stream import EventStream
 
 if TYPE_CHECKING:
-    from batch_api.engine.engine import Delta, Engine
+    from batch_api.engine.delta import Delta
+    from batch_api.engine.engine import Engine
 
 _MUCH = 1000  # more deltas or logprobs could hold up the event loop while they are told
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # About a millisecond of tokenizing, and of rendering: more would hold up the event loop.
-_LONG_CHARACTERS = 4000
+LONG_CHARACTERS = 4000
 _MANY_PARTS = 100  # a message counts as one more
 _SHOWN_CHARACTERS = 300
 
@@ -38,7 +38,7 @@ def is_long(chat: ChatRequest) -> bool:
         return True
     if sum(1 + len(message.content or ()) for message in messages) > _MANY_PARTS:
         return True
-    return sum(len(message.text) for message in messages) > _LONG_CHARACTERS
+    return sum(len(message.text) for message in messages) > LONG_CHARACTERS
 
 
 def chat_prompt(

@@ -17,7 +17,8 @@ from batch_api.worker.logprobs import TokenTexts, chat_logprobs
 from batch_api.worker.response_items import Event, ResponseItems
 
 if TYPE_CHECKING:
-    from batch_api.engine.engine import Delta, Engine
+    from batch_api.engine.delta import Delta
+    from batch_api.engine.engine import Engine
 
 
 class ResponseReply:

@@ -13,28 +13,15 @@ import uvicorn
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from batch_api.api.app import create_app
-from batch_api.clock import Clock
 from batch_api.settings import MIB, Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
-from batch_api.store.schema import upgrade
 from batch_api.upstreams import Upstreams
 from tests.api.upstream import ScriptedUpstream
+from tests.clock import TurnableClock
 
 START = 1_795_000_000
 LINE = b'{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {}}\n'
-
-
-class TurnableClock(Clock):
-    def __init__(self) -> None:
-        self.wall = float(START)
-        self.steady = 1_000.0
-
-    def now(self) -> float:
-        return self.wall
-
-    def monotonic(self) -> float:
-        return self.steady
 
 
 @dataclass
@@ -61,13 +48,6 @@ class Site:
     async def upload(self, content: bytes = LINE) -> str:
         file = await self.client.files.create(file=("in.jsonl", content), purpose="batch")
         return file.id
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("migrated") / "batch-api.db"
-    upgrade(path)
-    return path
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
-from batch_api.store.schema import upgrade
 from batch_api.upstreams import Upstreams
 from tests.api.conftest import sdk, serving
 from tests.clock import TurnableClock
@@ -85,13 +84,6 @@ class Live:
             return []
         content = await self.client.files.content(file_id)
         return [json.loads(line) for line in content.text.splitlines()]
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("migrated") / "batch-api.db"
-    upgrade(path)
-    return path
 
 
 @pytest.fixture

@@ -10,18 +10,10 @@ import pytest
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
-from batch_api.store.schema import upgrade
 from batch_api.upstreams import Upstreams
 from tests.clock import TurnableClock
 from tests.scheduler.site import Site
 from tests.standin import Standin
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("migrated") / "batch-api.db"
-    upgrade(path)
-    return path
 
 
 @pytest.fixture

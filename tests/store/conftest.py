@@ -8,14 +8,6 @@ import pytest
 
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
-from batch_api.store.schema import upgrade
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("migrated") / "batch-api.db"
-    upgrade(path)
-    return path
 
 
 @pytest.fixture

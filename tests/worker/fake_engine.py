@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jinja2 import TemplateError
 
+from batch_api.engine.delta import Delta
 from batch_api.engine.errors import GrammarRefused
 from batch_api.engine.sequence import FinishReason, Priority, Sequence, TokenLogprob
 
@@ -60,28 +61,6 @@ def _rendered(message: dict[str, Any]) -> str:
     extras = {name: message[name] for name in message.keys() - {"role", "content"}}
     more = f" {json.dumps(extras, sort_keys=True)}" if extras else ""
     return f"{message['role']}: {message['content']}{more}\n"
-
-
-@dataclass(frozen=True, slots=True)
-class FakeDelta:
-    sequence: Sequence
-    text: str
-    tokens: int
-    finish_reason: FinishReason | None
-    logprobs: tuple[TokenLogprob, ...] = ()
-    prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
-
-    @property
-    def is_last(self) -> bool:
-        return self.finish_reason is not None
-
-    @property
-    def is_news(self) -> bool:
-        return bool(self.text)
-
-    @property
-    def is_broken(self) -> bool:
-        return self.finish_reason is FinishReason.BROKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +129,7 @@ class FakeEngine:
         if sequence in self._waiting:
             self._waiting.remove(sequence)
 
-    def step(self) -> list[FakeDelta]:
+    def step(self) -> list[Delta]:
         time.sleep(self.step_seconds)  # a real step computes for so long, and lets others run
         self._waiting.sort(key=lambda sequence: sequence.priority is Priority.BATCH)
         while self._waiting and len(self._running) < self.max_sequences:
@@ -159,7 +138,7 @@ class FakeEngine:
             self._running[sequence] = _words(text_of(sequence))
         return [self._extend(sequence) for sequence in list(self._running)]
 
-    def _extend(self, sequence: Sequence) -> FakeDelta:
+    def _extend(self, sequence: Sequence) -> Delta:
         sequence.tokens.append(0)
         word = next(self._running[sequence], None)
         reason = None
@@ -169,7 +148,7 @@ class FakeEngine:
             reason = FinishReason.LENGTH
         if reason is not None:
             del self._running[sequence]
-        return FakeDelta(sequence, word or "", 1, reason, *_scores(sequence))
+        return Delta(sequence, word or "", 1, reason, *_scores(sequence))
 
     def as_engine(self) -> "Engine":
         return cast("Engine", self)

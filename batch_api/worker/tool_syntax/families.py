@@ -19,7 +19,22 @@ from batch_api.worker.tool_syntax.readers import NamedReader, ObjectReader, Read
 _ALPHANUMERIC = string.ascii_letters + string.digits
 
 
-class Hermes:
+class _Objects:
+    """Calls as objects between marks, with ids like OpenAI's."""
+
+    _marks: Marks
+
+    def parser(self, names: frozenset[str]) -> MarkedParser:
+        return MarkedParser(self._marks, lambda _: ObjectReader(names))
+
+    def call_id(self) -> str:
+        return f"call_{_random_text(24)}"
+
+    def known_id(self, id: str) -> str:
+        return id
+
+
+class Hermes(_Objects):
     markers = ("<tool_call>", "</tool_call>")
     frame = Frame(separator="\n")
     _marks = Marks(open="<tool_call>", close="</tool_call>")
@@ -27,32 +42,14 @@ class Hermes:
     def around(self, name: str) -> tuple[str, str]:
         return f'<tool_call>\n{{"name": {json.dumps(name)}, "arguments": ', "}\n</tool_call>"
 
-    def parser(self, names: frozenset[str]) -> MarkedParser:
-        return MarkedParser(self._marks, lambda _: ObjectReader(names))
 
-    def call_id(self) -> str:
-        return _openai_call_id()
-
-    def known_id(self, id: str) -> str:
-        return id
-
-
-class Llama:
+class Llama(_Objects):
     markers = ("<|python_tag|>",)
     frame = Frame(separator="; ")
     _marks = Marks(open="<|python_tag|>", next=";", may_be_omitted=True)
 
     def around(self, name: str) -> tuple[str, str]:
         return f'{{"name": {json.dumps(name)}, "parameters": ', "}"
-
-    def parser(self, names: frozenset[str]) -> MarkedParser:
-        return MarkedParser(self._marks, lambda _: ObjectReader(names))
-
-    def call_id(self) -> str:
-        return _openai_call_id()
-
-    def known_id(self, id: str) -> str:
-        return id
 
 
 class Mistral:
@@ -96,10 +93,6 @@ def syntax_of(template: str) -> Syntax | None:
     if "<|python_tag|>" in template or ("ipython" in template and '"parameters"' in template):
         return Llama()
     return None
-
-
-def _openai_call_id() -> str:
-    return f"call_{_random_text(24)}"
 
 
 def _random_text(size: int) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from batch_api.engine.detokenizer import overlap
 from batch_api.worker.tool_syntax.pieces import Piece, Text
 from batch_api.worker.tool_syntax.readers import Reader
 
@@ -121,6 +122,4 @@ def _texts(text: str) -> list[Piece]:
 
 def _surely_text(text: str, mark: str) -> int:
     """The length of `text` without what may begin a mark, and without the blanks before that."""
-    sizes = range(min(len(text), len(mark) - 1), 0, -1)
-    begun = next((size for size in sizes if text.endswith(mark[:size])), 0)
-    return len(text[: len(text) - begun].rstrip())
+    return len(text[: len(text) - overlap(text, mark)].rstrip())

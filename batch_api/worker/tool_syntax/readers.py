@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from batch_api.worker.tool_syntax.json_value import JsonValue
 from batch_api.worker.tool_syntax.pieces import Arguments, CallBegins, Piece
@@ -15,29 +15,29 @@ _NAMED = re.compile(r"([a-zA-Z0-9_-]+)\s*(?:\[CALL_ID\]\w*)?(?:\[ARGS\])?\s*(?=\
 _LONGEST_HEADER = 200
 
 
-class Reader(Protocol):
-    text: str
-    """What it took before it was sure of a call."""
-    rest: str
-    """What follows the call."""
-    is_finished: bool
-    is_refused: bool
-    """Whether `text` can't be a call."""
+class Reader(ABC):
+    def __init__(self, names: frozenset[str]) -> None:
+        """`names`: of the functions that may be called."""
+        self.text = ""
+        """What it took before it was sure of a call."""
+        self.rest = ""
+        """What follows the call."""
+        self.is_finished = False
+        self.is_refused = False
+        """Whether `text` can't be a call."""
+        self._names = names
+        self._arguments: JsonValue | None = None
 
+    @abstractmethod
     def add(self, text: str) -> list[Piece]: ...
 
 
-class ObjectReader:
+class ObjectReader(Reader):
     """`{"name": …, "arguments": {…}}`; Llama says `parameters`."""
 
     def __init__(self, names: frozenset[str]) -> None:
-        self.text = ""
-        self.rest = ""
-        self.is_finished = False
-        self.is_refused = False
-        self._names = names
+        super().__init__(names)
         self._object = JsonValue()
-        self._arguments: JsonValue | None = None
 
     def add(self, text: str) -> list[Piece]:
         size = self._object.add(text)
@@ -78,16 +78,8 @@ class ObjectReader:
         return [CallBegins(call["name"]), Arguments(text)]
 
 
-class NamedReader:
+class NamedReader(Reader):
     """`name{…}`, or `name[ARGS]{…}`, as newer Mistral models write."""
-
-    def __init__(self, names: frozenset[str]) -> None:
-        self.text = ""
-        self.rest = ""
-        self.is_finished = False
-        self.is_refused = False
-        self._names = names
-        self._arguments: JsonValue | None = None
 
     def add(self, text: str) -> list[Piece]:
         if self._arguments is not None:
