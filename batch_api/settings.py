@@ -1,5 +1,6 @@
 """What two deployments may want different. Built once, by a command, and passed on."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,7 +42,9 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 5000
     api_key: Annotated[SecretStr, Field(min_length=16)] | None = None
-    """What clients must send to `/v1`; None: they may send anything."""
+    """Of the default tenant, besides the keys in the database."""
+    allow_anyone: bool = False
+    """Listen beyond this machine although there is no key."""
     log_level: Level = "info"
 
     model: Model = str(DEMO_MODEL)
@@ -65,6 +68,14 @@ class Settings(BaseSettings):
     max_line_bytes: AtLeastOne = 16 * MIB
     max_body_bytes: AtLeastOne = 16 * MIB
 
+    # Of each tenant.
+    max_stored_bytes: AtLeastOne = 1024 * 1024 * MIB
+    max_uploads_at_once: AtLeastOne = 100
+    max_active_batches: AtLeastOne = 10_000
+    max_queued_lines: AtLeastOne = 10_000_000
+    """That wait for their answer, of all its batches."""
+    max_requests_per_minute: AtLeastOne = 100_000
+
     completion_windows: Annotated[tuple[Window, ...], Field(min_length=1)] = ("24h",)
     """That a batch may ask for: hours or days."""
     allow_mixed_models: bool = True
@@ -81,6 +92,14 @@ class Settings(BaseSettings):
     """For what is in flight when a batch is cancelled."""
     shutdown_grace_seconds: GraceSeconds = 30
     """For what is in flight at SIGTERM."""
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def served_name(model: str) -> str:

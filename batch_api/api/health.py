@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter
 
-from batch_api.api.deps import Parts
+from batch_api.api.deps import NobodysParts
 from batch_api.api.documents import errors
 from batch_api.api.models import served
 from batch_api.errors import Unavailable
@@ -22,7 +22,7 @@ async def alive() -> dict[str, str]:
 
 
 @router.get("/ready", operation_id="isReady", responses=errors())
-async def ready(parts: Parts) -> dict[str, str]:
+async def ready(parts: NobodysParts) -> dict[str, str]:
     """200 if the store and at least one upstream answer, else 503."""
     try:
         async with asyncio.timeout(_STORE_SECONDS), parts.database.read() as session:

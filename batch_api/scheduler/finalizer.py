@@ -123,7 +123,7 @@ class Finalizer:
         """Publish the files and the final status in one transaction."""
         now = self._clock.now()
         left = BatchStatus(batch.status)
-        async with self._database.write.begin() as session:
+        async with self._database.of(batch.tenant).write.begin() as session:
             final = await self._final_status(session, batch)
             if not await batches.finish(session, batch.number, left, final, now=now):
                 return False

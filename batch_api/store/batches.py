@@ -46,6 +46,7 @@ class Running:
 
     number: int
     id: str
+    tenant: str
     endpoint: str
     input_file_id: str
 
@@ -61,6 +62,7 @@ def add(
     error_file_id: str,
     created_at: int,
     expires_at: int | None,
+    input_bytes: int = 0,
     metadata: dict[str, str] | None = None,
     output_expires_after_seconds: int | None = None,
 ) -> BatchRow:
@@ -70,6 +72,7 @@ def add(
         completion_window=completion_window,
         status=BatchStatus.VALIDATING,
         input_file_id=input_file_id,
+        input_bytes=input_bytes,
         output_file_id=output_file_id,
         error_file_id=error_file_id,
         created_at=created_at,
@@ -114,11 +117,21 @@ async def open_ones(session: AsyncSession, *statuses: BatchStatus) -> Sequence[B
     return (await session.scalars(rows)).all()
 
 
+async def count_active(session: AsyncSession) -> int:
+    active = select(func.count()).where(BatchRow.status.not_in(FINAL_STATUSES))
+    return await session.scalar(active) or 0
+
+
+async def count_queued_lines(session: AsyncSession) -> int:
+    """Those of active batches that have no answer yet."""
+    queued = func.sum(BatchRow.total - BatchRow.completed - BatchRow.failed)
+    return await session.scalar(select(queued).where(BatchRow.status.not_in(FINAL_STATUSES))) or 0
+
+
 async def running(session: AsyncSession) -> list[Running]:
     """The batches in progress, oldest first."""
-    columns = (BatchRow.number, BatchRow.id, BatchRow.endpoint, BatchRow.input_file_id)
     rows = await session.execute(
-        select(*columns)
+        select(*(getattr(BatchRow, name) for name in Running.__slots__))
         .where(BatchRow.trimmed_at.is_(None), BatchRow.status == BatchStatus.IN_PROGRESS)
         .order_by(BatchRow.number)
     )

@@ -3,10 +3,14 @@
 import asyncio
 import fcntl
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -16,7 +20,9 @@ from sqlalchemy.ext.asyncio import (
 
 from batch_api.errors import Unusable
 from batch_api.store.schema import upgrade
+from batch_api.store.tenancy import guard, sessions_of
 
+_NAME = "batch-api.db"
 _READERS = 4
 _WAIT_SECONDS = 60
 _JOURNAL_BYTES = 64 * 1024 * 1024
@@ -35,8 +41,27 @@ class DataFolderUnusable(Unusable):
     pass
 
 
+class DataFolderInUse(DataFolderUnusable):
+    pass
+
+
+Sessions = async_sessionmaker[AsyncSession]
+
+
+@dataclass(frozen=True, slots=True)
+class OneTenant:
+    """As a database; but its sessions see one tenant's rows, and add rows for that one only."""
+
+    tenant: str
+    write: Sessions
+    read: Sessions
+
+
 class Database:
-    """`write` and `read` make sessions; of the first kind there is one at a time."""
+    """`write` and `read` make sessions; of the first kind there is one at a time.
+
+    They see the rows of all tenants, and add none: a row belongs to whose session adds it.
+    """
 
     def __init__(self, path: Path, lock: int) -> None:
         self._lock = lock
@@ -44,13 +69,23 @@ class Database:
         self._readers = _engine(path, size=_READERS, begin="BEGIN", pragmas=_READER)
         self.write = async_sessionmaker(self._writer, expire_on_commit=False)
         self.read = async_sessionmaker(self._readers, expire_on_commit=False)
+        self._tenants: dict[str, OneTenant] = {}
+
+    def of(self, tenant: str) -> OneTenant:
+        if tenant not in self._tenants:
+            self._tenants[tenant] = OneTenant(
+                tenant,
+                write=sessions_of(tenant, self._writer),
+                read=sessions_of(tenant, self._readers),
+            )
+        return self._tenants[tenant]
 
     @classmethod
     async def open(cls, folder: Path) -> Self:
         """Raises DataFolderUnusable; blocks while migrations run."""
         lock = await asyncio.to_thread(_take, folder)
         try:
-            path = folder / "batch-api.db"
+            path = folder / _NAME
             await asyncio.to_thread(upgrade, path)
             database = cls(path, lock)
             # The writer comes first: it turns WAL on, which a reader may not.
@@ -67,7 +102,27 @@ class Database:
         os.close(self._lock)
 
 
-Sessions = async_sessionmaker[AsyncSession]
+def has_database(folder: Path) -> bool:
+    return (folder / _NAME).is_file()
+
+
+@asynccontextmanager
+async def glance(folder: Path) -> AsyncIterator[AsyncSession]:
+    """A look at the database of a folder that somebody else may own; there must be one.
+
+    Raises DataFolderUnusable.
+    """
+    path = folder / _NAME
+    if not has_database(folder):
+        raise DataFolderUnusable(f"There is no database in {folder}.")
+    reader = _engine(path, size=1, begin="BEGIN", pragmas=_READER)
+    try:
+        async with AsyncSession(reader) as session:
+            yield session
+    except DBAPIError as error:
+        raise DataFolderUnusable(f"The database {path} can't be read: {error.orig}.") from error
+    finally:
+        await reader.dispose()
 
 
 def _take(folder: Path) -> int:
@@ -84,7 +139,7 @@ def _take(folder: Path) -> int:
     except BlockingIOError as error:
         owner = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
         os.close(lock)
-        raise DataFolderUnusable(
+        raise DataFolderInUse(
             f"The data folder {folder} is in use by another batch-api (process {owner})."
         ) from error
     os.ftruncate(lock, 0)
@@ -101,6 +156,7 @@ def _engine(path: Path, *, size: int, begin: str, pragmas: dict[str, Any]) -> As
         connect_args={"isolation_level": None},
     )
     _configure(engine.sync_engine, begin, _ALWAYS | pragmas)
+    guard(engine.sync_engine)
     return engine
 
 

@@ -13,6 +13,7 @@ import uvicorn
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from batch_api.api.app import create_app
+from batch_api.api.keys import Keyring
 from batch_api.settings import MIB, Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
@@ -80,6 +81,7 @@ async def site(settings: Settings, migrated: Path) -> AsyncIterator[Site]:
         settings=settings,
         clock=clock,
         ring=lambda: rings.append(clock.now()),
+        keyring=await Keyring.open(database, settings, clock),
     )
     async with (
         serving(app) as url,
