@@ -121,12 +121,15 @@ class Keyring:
     async def record_use_once(self) -> None:
         """When keys were used: for whoever lists them, and no more often than each minute."""
         now = self._clock.monotonic()
-        if now - self._use_recorded_at < _USE_SECONDS:
+        if not self._used or now - self._use_recorded_at < _USE_SECONDS:
             return
-        if self._used:
+        used, self._used = self._used, set()
+        try:
             async with self._database.write.begin() as session:
-                await keys.mark_used(session, self._used, now=self._clock.now())
-        self._used.clear()
+                await keys.mark_used(session, used, now=self._clock.now())
+        except StoreError:
+            self._used |= used
+            raise
         self._use_recorded_at = now
 
     async def _round(self) -> bool:

@@ -14,7 +14,13 @@ from batch_api.api.keys import hashed
 from batch_api.errors import Unusable
 from batch_api.schemas.ids import key_id
 from batch_api.store import keys
-from batch_api.store.database import Database, DataFolderInUse, glance, has_database
+from batch_api.store.database import (
+    Database,
+    DataFolderInUse,
+    DataFolderUnusable,
+    glance,
+    has_database,
+)
 from batch_api.store.orders import NewKey, Order, Orders, Revocation, carry_out
 from batch_api.store.tables import KeyRow
 
@@ -83,8 +89,11 @@ async def _find(folder: Path, id: str) -> KeyRow:
 
 async def _ask(folder: Path, order: Order) -> None:
     """Of the server on that folder; or where there is none, do it instead. Raises Unusable."""
-    orders = Orders(folder)
-    left = orders.leave(order)
+    try:
+        orders = Orders(folder)
+        left = orders.leave(order)
+    except OSError as error:
+        raise DataFolderUnusable(f"{folder} can't be written: {error.strerror}.") from error
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while left.exists() and not await _stand_in(folder, orders):
         if time.monotonic() > deadline:
