@@ -27,7 +27,7 @@ class AnyoneLetIn(Unusable):
 
 async def serve(settings: Settings) -> None:
     """Until a signal. Raises Unusable, also in an exception group."""
-    await _check_exposure(settings)
+    await check_exposure(settings)
     with bind(settings.host, settings.port) as listener:
         await _serve(settings, listener)
 
@@ -55,8 +55,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         print(_banner(settings, listener), flush=True)
 
 
-async def _check_exposure(settings: Settings) -> None:
-    """Raises AnyoneLetIn."""
+async def check_exposure(settings: Settings) -> None:
+    """Who needs no key must be on this machine. Raises AnyoneLetIn."""
     if is_local(settings.host) or settings.allow_anyone or settings.api_key is not None:
         return
     if not await has_keys(settings.data_dir):
