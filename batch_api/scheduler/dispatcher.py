@@ -83,6 +83,7 @@ class Dispatcher:
             database=database, clock=clock, wakeup=wakeup, lease_seconds=settings.lease_seconds
         )
         self._pause = Pause(clock)
+        self._running: Sequence[Running] = ()
         self._sources: Mapping[int, Source] = {}
         self._unread: deque[list[tuple[Lease, Source]]] = deque()
         self._queue: asyncio.Queue[Errand | None] = asyncio.Queue()
@@ -144,21 +145,21 @@ class Dispatcher:
         return self._queue.qsize() < few and self._queued_bytes < _READ_BYTES
 
     async def _lease(self) -> None:
-        sources = self._sources
+        running, sources = self._running, self._sources
         room = (1 + _QUEUED) * self._settings.max_in_flight - self._outstanding
-        if not sources or room <= 0:
+        if room <= 0 or not any(batch.is_waiting for batch in running):
             return
-        leases = await self._ledger.lease(sources, room)
+        leases = await self._ledger.lease(running, room)
         self._outstanding += len(leases)
         pairs = [(lease, sources[lease.batch_number]) for lease in leases]
         self._unread.extend(_pages(pairs, _READ_BYTES))
 
     async def _refresh_sources(self) -> None:
         async with self._database.read() as session:
-            running = await batches.running(session)
+            self._running = await batches.running(session)
         self._sources = {
             batch.number: self._sources.get(batch.number) or self._source(batch)
-            for batch in running
+            for batch in self._running
         }
 
     def _source(self, batch: Running) -> Source:

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from batch_api.clock import Clock
 from batch_api.lifecycle import RequestState
 from batch_api.scheduler.answers import Answered
+from batch_api.scheduler.fairness import Fairness
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.store import batches, requests
-from batch_api.store.batches import Tally, Usage
+from batch_api.store.batches import Running, Tally, Usage
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease, Settlement
 from batch_api.waiting import wait
@@ -36,6 +37,7 @@ class Ledger:
         self._clock = clock
         self._wakeup = wakeup
         self._lease_seconds = lease_seconds
+        self._fairness = Fairness()
         self._held: set[Lease] = set()
         self._answers: list[Answered] = []
         self._some = asyncio.Event()
@@ -44,21 +46,19 @@ class Ledger:
         self.is_stuck = False
         """Answers can't be recorded now, nor leases renewed."""
 
-    async def lease(self, batch_numbers: Iterable[int], limit: int) -> list[Lease]:
-        """Up to `limit` requests, of the first batch as many as it has, then of the next."""
+    async def lease(self, running: Iterable[Running], limit: int) -> list[Lease]:
+        """Up to `limit` requests, each batch its fair share."""
         now = self._clock.monotonic()
         leased: list[Lease] = []
+        turns = self._fairness.round(running, limit)
         async with self._database.write.begin() as session:
-            for number in batch_numbers:
-                if len(leased) == limit:
-                    break
-                leased += await requests.lease(
-                    session,
-                    number,
-                    limit=limit - len(leased),
-                    now=now,
-                    until=now + self._lease_seconds,
+            while turn := turns.next():
+                batch, most = turn
+                taken = await requests.lease(
+                    session, batch.number, limit=most, now=now, until=now + self._lease_seconds
                 )
+                turns.took(batch, taken, offered=most)
+                leased += taken
         self._held.update(leased)
         return leased
 
