@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from batch_api.errors import Unusable
+from batch_api.failpoints import failpoint
 from batch_api.store.schema import upgrade
 
 _READERS = 4
@@ -48,6 +49,7 @@ class Database:
     @classmethod
     async def open(cls, folder: Path) -> Self:
         """Raises DataFolderUnusable; blocks while migrations run."""
+        await failpoint("replicas_execute_once")
         lock = await asyncio.to_thread(_take, folder)
         try:
             path = folder / "batch-api.db"
