@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch_api.failpoints import failpoint
+from batch_api.store import folders
 
 _BUFFER_BYTES = 1024 * 1024
 _UNFINISHED = ".unfinished"
@@ -54,7 +55,7 @@ class Blobs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folders.make(folder)
 
     def path(self, id: str) -> Path:
         """Only for an id that the database knows: ids from clients never become paths."""
@@ -94,15 +95,8 @@ class Blobs:
     def _publish(self, id: str, writer: BlobWriter) -> Written:
         written = writer.seal()
         self._unfinished(id).replace(self.path(id))
-        self._sync_folder()
+        folders.sync(self._folder)
         return written
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _sweep(self, known: set[str]) -> int:
         orphans = [path for path in self._folder.iterdir() if path.name not in known]

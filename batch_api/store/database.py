@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import (
 
 from batch_api.errors import Unusable
 from batch_api.failpoints import failpoint
+from batch_api.store import folders
 from batch_api.store.schema import upgrade
 
 _READERS = 4
@@ -75,7 +76,7 @@ Sessions = async_sessionmaker[AsyncSession]
 def _take(folder: Path) -> int:
     """Make the folder and hold its lock, until the returned descriptor is closed."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folders.make(folder)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DataFolderUnusable(
