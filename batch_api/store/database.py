@@ -17,6 +17,9 @@ from sqlalchemy.ext.asyncio import (
 from batch_api.errors import Unusable
 from batch_api.store.schema import upgrade
 
+DATABASE_NAME = "batch-api.db"
+LOCK_NAME = "lock"
+
 _READERS = 4
 _WAIT_SECONDS = 60
 _JOURNAL_BYTES = 64 * 1024 * 1024
@@ -50,7 +53,7 @@ class Database:
         """Raises DataFolderUnusable; blocks while migrations run."""
         lock = await asyncio.to_thread(_take, folder)
         try:
-            path = folder / "batch-api.db"
+            path = folder / DATABASE_NAME
             await asyncio.to_thread(upgrade, path)
             database = cls(path, lock)
             # The writer comes first: it turns WAL on, which a reader may not.
@@ -74,7 +77,7 @@ def _take(folder: Path) -> int:
     """Make the folder and hold its lock, until the returned descriptor is closed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DataFolderUnusable(
             f"The data folder {folder} can't be written: {error.strerror}."

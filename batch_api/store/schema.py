@@ -45,6 +45,10 @@ def upgrade(path: Path, *, migrations: Path = MIGRATIONS) -> None:
     command.upgrade(config, "head")
 
 
+def newest_revision() -> str | None:
+    return ScriptDirectory.from_config(alembic_config(Path())).get_current_head()
+
+
 def alembic_config(path: Path, migrations: Path = MIGRATIONS) -> Config:
     config = Config(attributes={"url": f"sqlite:///{path}"})
     config.set_main_option("script_location", str(migrations))
