@@ -17,11 +17,12 @@ from batch_api.lifecycle import BatchStatus
 from batch_api.store.blobs import BLOBS_FOLDER
 from batch_api.store.database import DATABASE_NAME
 from tests.server import Server, StandinProcess
-from tests.standin import HANG, MODEL, Fault
+from tests.standin import MODEL, NO_FAULT, Fault
 
 _CHAT = "/v1/chat/completions"
 _POLL_SECONDS = 0.05
 _REFUSED = Fault(status=400)
+_HANGS = Fault(ending="hang", times=1)
 _PATIENCE_SECONDS = 60
 _UNTRIMMED = (
     "SELECT 1 FROM batches WHERE status IN ('completed', 'cancelled') AND trimmed_at IS NULL"
@@ -70,11 +71,13 @@ def live(folder: Path) -> LivedIn:
         Server(folder, standin.url) as server,
         server.client() as client,
     ):
-        completed = _start(client, _lines("completed", ["a", "b", "c", f"{_REFUSED}d", ""]))
-        cancelled = _start(client, _lines("cancelled", ["a", f"{HANG}b"]))
+        completed = _start(client, _lines("completed", [*[NO_FAULT] * 4, _REFUSED]))
+        cancelled = _start(client, _lines("cancelled", [NO_FAULT, _HANGS]))
         failed = _start(client, b'{"no": "line of ours"}\n')
-        running = _start(client, _lines("running", ["a", "b", "c", f"{HANG}d", f"{HANG}e"]))
-        spare = client.files.create(file=("spare.jsonl", _lines("x", ["y"])), purpose="batch")
+        running = _start(client, _lines("running", [NO_FAULT] * 3 + [_HANGS] * 2))
+        spare = client.files.create(
+            file=("spare.jsonl", _lines("spare", [NO_FAULT])), purpose="batch"
+        )
         upload = client.uploads.create(
             bytes=10, filename="parts.jsonl", mime_type="application/jsonl", purpose="batch"
         )
@@ -83,27 +86,27 @@ def live(folder: Path) -> LivedIn:
         client.batches.cancel(cancelled.id)
         lived_in = LivedIn(
             server.data_dir,
-            completed=_finished(client, completed),
+            completed=finished(client, completed),
             cancelled=cancelled,
-            failed=_finished(client, failed),
+            failed=finished(client, failed),
             running=_until_answered(client, running, 3),
             upload_id=upload.id,
             part_id=part.id,
             spare_file_id=spare.id,
         )
         standin.kill()  # so that nothing hangs any more, and the cancelled batch ends
-        lived_in = replace(lived_in, cancelled=_finished(client, cancelled))
+        lived_in = replace(lived_in, cancelled=finished(client, cancelled))
         _until_trimmed(lived_in)
         server.kill()
     return lived_in
 
 
-def _lines(name: str, texts: Sequence[str]) -> bytes:
-    return b"".join(_line(f"{name}-{n}", text) for n, text in enumerate(texts, 1))
+def _lines(name: str, faults: Sequence[Fault]) -> bytes:
+    return b"".join(_line(f"{name}-{n}", fault) for n, fault in enumerate(faults, 1))
 
 
-def _line(custom_id: str, text: str) -> bytes:
-    body = {"model": MODEL, "messages": [{"role": "user", "content": text}]}
+def _line(custom_id: str, fault: Fault) -> bytes:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": f"{fault}{custom_id}"}]}
     fields = {"custom_id": custom_id, "method": "POST", "url": _CHAT, "body": body}
     return msgspec.json.encode(fields) + b"\n"
 
@@ -115,7 +118,7 @@ def _start(client: OpenAI, content: bytes) -> Batch:
     )
 
 
-def _finished(client: OpenAI, batch: Batch) -> Batch:
+def finished(client: OpenAI, batch: Batch) -> Batch:
     return _until(client, batch, lambda it: BatchStatus(it.status).is_final)
 
 

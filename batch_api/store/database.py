@@ -51,7 +51,7 @@ class Database:
     @classmethod
     async def open(cls, folder: Path) -> Self:
         """Raises DataFolderUnusable; blocks while migrations run."""
-        lock = await asyncio.to_thread(_take, folder)
+        lock = await asyncio.to_thread(take, folder)
         try:
             path = folder / DATABASE_NAME
             await asyncio.to_thread(upgrade, path)
@@ -73,7 +73,7 @@ class Database:
 Sessions = async_sessionmaker[AsyncSession]
 
 
-def _take(folder: Path) -> int:
+def take(folder: Path) -> int:
     """Make the folder and hold its lock, until the returned descriptor is closed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 Nothing is changed, and a server may be at work there meanwhile.
 """
 
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from batch_api.store.inspecting.bytes import Bytes, is_still_so
 from batch_api.store.inspecting.findings import Finding, Kind
 from batch_api.store.inspecting.folder import Folder, opened
 from batch_api.store.inspecting.promise import Batch
+from batch_api.store.inspecting.soundness import is_known_to_corrupt
+
+_MIB = 1024 * 1024
+_LITTLE_BYTES = 1024 * _MIB
 
 _STRAY_PARTS = """
     SELECT uploads.id, status, count(*) FROM uploads JOIN parts ON upload_number = number
@@ -68,7 +73,10 @@ def _inspect(folder: Folder, *, deep: bool, results_are_kept: bool) -> Inspectio
         folder.begin_anew()
         findings = [finding for finding in findings if is_still_so(folder, finding)]
     return Inspection(
-        tuple(findings), _remarks(blobs), _looked_at(folder, batches, blobs), folder.is_running
+        tuple(findings),
+        tuple(_remarks(folder, blobs)),
+        _looked_at(folder, batches, blobs),
+        folder.is_running,
     )
 
 
@@ -88,8 +96,17 @@ def _stray_parts(database: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding(Kind.STRAY_PARTS, id, f"It is {status}, and {parts} parts of it are kept.")
 
 
-def _remarks(blobs: Bytes) -> tuple[str, ...]:
-    return tuple(f"{name} is none of ours and is left alone." for name in blobs.foreign())
+def _remarks(folder: Folder, blobs: Bytes) -> Iterator[str]:
+    for name in blobs.foreign():
+        yield f"{name} is none of ours and is left alone."
+    if is_known_to_corrupt(sqlite3.sqlite_version_info):
+        yield (
+            f"SQLite {sqlite3.sqlite_version} can corrupt a database of which two connections move "
+            "the journal at once (mended in 3.51.3): let no other program write to this one."
+        )
+    free = shutil.disk_usage(folder.path).free
+    if free < _LITTLE_BYTES:
+        yield f"The disk has only {free // _MIB} MiB left."
 
 
 def _looked_at(folder: Folder, batches: list[Batch], blobs: Bytes) -> Mapping[str, int]:

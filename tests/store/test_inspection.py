@@ -12,6 +12,7 @@ import pytest
 from batch_api.store.database import DATABASE_NAME
 from batch_api.store.inspecting.findings import Kind
 from batch_api.store.inspecting.folder import Uninspectable
+from batch_api.store.inspecting.soundness import is_known_to_corrupt
 from batch_api.store.inspection import Inspection, inspect
 from tests.lived_in import LivedIn
 from tests.server import Server
@@ -231,7 +232,7 @@ def test_bytes_without_a_row_are_found_and_strange_files_only_told(lived_in: Liv
 
     found = inspect(lived_in.data_dir)
     assert sorted(kinds(found)) == sorted((Kind.ORPHANED_BYTES, name) for name in orphans)
-    assert found.remarks == ("notes.txt is none of ours and is left alone.",)
+    assert "notes.txt is none of ours and is left alone." in found.remarks
 
 
 def test_parts_of_an_upload_that_is_over_are_found(lived_in: LivedIn) -> None:
@@ -296,3 +297,21 @@ def test_a_server_at_work_is_all_right(lived_in: LivedIn) -> None:
 
     assert found.is_running
     assert kinds(found) == [(Kind.ORPHANED_BYTES, "file-old")]
+
+
+@pytest.mark.parametrize(
+    ("version", "is_known"),
+    [
+        ((3, 40, 1), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 50, 7), False),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((4, 0, 0), False),
+    ],
+)
+def test_a_sqlite_that_is_known_to_corrupt_is_told(
+    version: tuple[int, ...], is_known: bool
+) -> None:
+    assert is_known_to_corrupt(version) == is_known

@@ -15,6 +15,7 @@ class Kind(StrEnum):
     WRONG_COUNTS = "wrong_counts"
     LOST_LINES = "lost_lines"
     WRONG_STATE = "wrong_state"
+    STRANDED = "stranded"
     WRONG_MOMENT = "wrong_moment"
     MISSING_ANSWER = "missing_answer"
     STRAY_ANSWER = "stray_answer"
@@ -28,6 +29,7 @@ _BY_REPAIR = {
     Kind.MISSING_BYTES: "--repair forgets it, so that clients get a 404; a backup may have it.",
     Kind.ORPHANED_BYTES: "--repair deletes it.",
     Kind.WRONG_COUNTS: "--repair counts again.",
+    Kind.STRANDED: "--repair lets its files be written.",
     Kind.MISSING_ANSWER: "--repair lets the lines run again, or says in the error file that "
     "their answers were lost if the batch no longer runs.",
     Kind.STRAY_ANSWER: "--repair drops it.",

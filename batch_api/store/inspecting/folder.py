@@ -56,8 +56,7 @@ class Folder:
 @contextmanager
 def opened(path: Path, *, is_ours: bool = False) -> Iterator[Folder]:
     """Raises Uninspectable. `is_ours`: the caller holds the folder's lock."""
-    if not (path / DATABASE_NAME).is_file():
-        raise Uninspectable(f"There is no {DATABASE_NAME} in the folder {path}.")
+    check_is_there(path)
     try:
         with (
             _undisturbed(path, is_ours) as is_running,
@@ -66,6 +65,12 @@ def opened(path: Path, *, is_ours: bool = False) -> Iterator[Folder]:
             yield Folder(path, database, _blobs(path / BLOBS_FOLDER), is_running)
     except OSError as error:
         raise Uninspectable(f"The folder {path} can't be read: {error}.") from error
+
+
+def check_is_there(path: Path) -> None:
+    """Raises Uninspectable."""
+    if not (path / DATABASE_NAME).is_file():
+        raise Uninspectable(f"There is no {DATABASE_NAME} in the folder {path}.")
 
 
 @contextmanager

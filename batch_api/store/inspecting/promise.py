@@ -107,6 +107,8 @@ def _of_states(batch: Batch) -> Iterator[tuple[Kind, str]]:
     for state, requests in batch.requests.items():
         if state not in _STATES[batch.status]:
             yield Kind.WRONG_STATE, f"It is {batch.status}, but {requests} requests are {state}."
+    if batch.status == BatchStatus.IN_PROGRESS and not batch.requests.keys() - set(_ENDED):
+        yield Kind.STRANDED, "It is in progress, but all its requests have ended."
     if batch.status == BatchStatus.FAILED and not batch.row["errors"]:
         yield Kind.WRONG_STATE, "It has failed, and nothing says why."
 

@@ -11,6 +11,8 @@ from batch_api.store.schema import newest_revision
 from batch_api.store.tables import Table
 
 _MOST_TOLD = 20
+_MENDED = (3, 51, 3)
+_MENDED_EARLY: dict[tuple[int, ...], tuple[int, ...]] = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7)}
 _OF_A_CHECK = "CHECK constraint failed"
 _COUNT_BROKEN = "SELECT count(*) FROM {table} WHERE NOT ({rule})"
 _OF_ROWS = ("CHECK constraint failed", "NULL value in")
@@ -63,3 +65,8 @@ def broken_references(database: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding(
             Kind.BROKEN_REFERENCE, f"{table} {row}", f"It speaks of a row of {parent} that is gone."
         )
+
+
+def is_known_to_corrupt(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite has the bug of https://sqlite.org/wal.html#walresetbug."""
+    return version < _MENDED_EARLY.get(version[:2], _MENDED)
