@@ -9,7 +9,7 @@ from batch_api.commands.listening import held_port
 from batch_api.commands.worker import check_model
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings, served_name
-from batch_api.store.blobs import Blobs
+from batch_api.store.blobs import BLOBS_FOLDER, Blobs
 from batch_api.store.database import Database
 from batch_api.supervisor import WorkerProcess, supervised, visible_gpus
 from batch_api.upstreams import Upstreams
@@ -30,7 +30,7 @@ async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
     clock = Clock()
     database = await Database.open(settings.data_dir)
     try:
-        blobs = Blobs(settings.data_dir / "files")
+        blobs = Blobs(settings.data_dir / BLOBS_FOLDER)
         async with _upstreams(settings) as upstreams:
             scheduler = Scheduler(
                 database=database,

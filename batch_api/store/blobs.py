@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+BLOBS_FOLDER = "files"
+UNFINISHED = ".unfinished"
+
 _BUFFER_BYTES = 1024 * 1024
-_UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Blobs:
         return len(orphans)
 
     def _unfinished(self, id: str) -> Path:
-        return self._folder / f"{id}{_UNFINISHED}"
+        return self._folder / f"{id}{UNFINISHED}"
 
 
 def _discard(file: BinaryIO, unfinished: Path) -> None:

@@ -17,6 +17,9 @@ from sqlalchemy.ext.asyncio import (
 from batch_api.errors import Unusable
 from batch_api.store.schema import upgrade
 
+DATABASE_NAME = "batch-api.db"
+LOCK_NAME = "lock"
+
 _READERS = 4
 _WAIT_SECONDS = 60
 _JOURNAL_BYTES = 64 * 1024 * 1024
@@ -48,9 +51,9 @@ class Database:
     @classmethod
     async def open(cls, folder: Path) -> Self:
         """Raises DataFolderUnusable; blocks while migrations run."""
-        lock = await asyncio.to_thread(_take, folder)
+        lock = await asyncio.to_thread(take, folder)
         try:
-            path = folder / "batch-api.db"
+            path = folder / DATABASE_NAME
             await asyncio.to_thread(upgrade, path)
             database = cls(path, lock)
             # The writer comes first: it turns WAL on, which a reader may not.
@@ -70,11 +73,11 @@ class Database:
 Sessions = async_sessionmaker[AsyncSession]
 
 
-def _take(folder: Path) -> int:
+def take(folder: Path) -> int:
     """Make the folder and hold its lock, until the returned descriptor is closed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DataFolderUnusable(
             f"The data folder {folder} can't be written: {error.strerror}."
