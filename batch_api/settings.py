@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     shutdown_grace_seconds: GraceSeconds = 30
     """For what is in flight at SIGTERM."""
 
+    failpoints: str = ""
+    """Only tests set it: where to die or to sleep."""
+
 
 def served_name(model: str) -> str:
     """What requests call a model: the bundled one `demo`, others by their folder or hub name."""

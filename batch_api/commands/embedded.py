@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from batch_api import failpoints
 from batch_api.clock import Clock
 from batch_api.commands.listening import held_port
 from batch_api.commands.worker import check_model
@@ -27,6 +28,7 @@ class Embedded:
 @asynccontextmanager
 async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
     """Raises Unusable, also in an exception group."""
+    failpoints.arm(settings.failpoints)
     clock = Clock()
     database = await Database.open(settings.data_dir)
     try:

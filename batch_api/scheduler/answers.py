@@ -57,6 +57,11 @@ class Away:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """The request is no longer ours, and was broken off."""
+
+
+@dataclass(frozen=True, slots=True)
 class Overloaded:
     """Nothing is wrong with the request: the upstream can't take it now."""
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from batch_api.clock import Clock
-from batch_api.scheduler.answers import Answered, Away, Failed, Judge, Overloaded
+from batch_api.scheduler.answers import Answered, Away, Failed, Judge, Lost, Overloaded
+from batch_api.scheduler.holdings import LeaseLost
 from batch_api.scheduler.ledger import Ledger
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
@@ -120,6 +121,7 @@ class Dispatcher:
     async def feed_once(self) -> int:
         """Queue requests for the lanes, if the queue runs low; return how many."""
         await self._refresh_sources()
+        await self._ledger.drop_lost(self._sources)
         if not self._is_low or self._pause.is_on or self.is_stuck:
             return 0
         if not self._unread:
@@ -178,7 +180,7 @@ class Dispatcher:
         lease, suspicion = errand.lease, 0
         while True:
             await self._may_send(stop)
-            if lease.batch_number not in self._sources or stop.is_set():
+            if stop.is_set() or not self._may_run(lease):
                 break
             match await self._send(errand, suspicion):
                 case Answered() as answered:
@@ -196,6 +198,8 @@ class Dispatcher:
                     delay = _jittered(max(self._upstreams.longest_rest_seconds, _POLL_SECONDS))
                     await self._ledger.release(lease, failures=lease.failures, delay_seconds=delay)
                     return
+                case Lost():
+                    return
                 case Overloaded(retry_after_seconds):
                     self._pause.begin(retry_after_seconds)
         await self._ledger.release(lease, failures=lease.failures)
@@ -206,16 +210,24 @@ class Dispatcher:
         while self.is_stuck and not stop.is_set():
             await wait(stop, _POLL_SECONDS)
 
-    async def _send(self, errand: Errand, suspicion: int) -> Answered | Failed | Away | Overloaded:
+    def _may_run(self, lease: Lease) -> bool:
+        return lease.batch_number in self._sources and self._ledger.is_good(lease)
+
+    async def _send(
+        self, errand: Errand, suspicion: int
+    ) -> Answered | Failed | Away | Lost | Overloaded:
         id, judge, lease = request_id(), errand.source.judge, errand.lease
         try:
-            reply = await self._upstreams.send(
-                errand.source.endpoint,
-                errand.body,
-                priority="batch",
-                request_id=id,
-                suspicion=suspicion,
-            )
+            async with self._ledger.using(lease):
+                reply = await self._upstreams.send(
+                    errand.source.endpoint,
+                    errand.body,
+                    priority="batch",
+                    request_id=id,
+                    suspicion=suspicion,
+                )
+        except LeaseLost:
+            return Lost()
         except UpstreamUnreachable:
             return Overloaded(None)
         except UpstreamAway:

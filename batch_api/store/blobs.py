@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from batch_api.failpoints import failpoint
+
 BLOBS_FOLDER = "files"
 UNFINISHED = ".unfinished"
 
@@ -73,7 +75,9 @@ class Blobs:
 
     async def publish(self, id: str, writer: BlobWriter) -> Written:
         """Sync the bytes, give them their name, sync the folder."""
-        return await asyncio.to_thread(self._publish, id, writer)
+        written = await asyncio.to_thread(self._publish, id, writer)
+        await failpoint("orphaned_blob")
+        return written
 
     async def read(self, ids: Iterable[str]) -> AsyncGenerator[bytes]:
         """The bytes of one blob after the other. Raises FileNotFoundError."""

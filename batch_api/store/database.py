@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from batch_api.errors import Unusable
+from batch_api.failpoints import failpoint
 from batch_api.store.schema import upgrade
 
 DATABASE_NAME = "batch-api.db"
@@ -51,6 +52,7 @@ class Database:
     @classmethod
     async def open(cls, folder: Path) -> Self:
         """Raises DataFolderUnusable; blocks while migrations run."""
+        await failpoint("replicas_execute_once")
         lock = await asyncio.to_thread(take, folder)
         try:
             path = folder / DATABASE_NAME
