@@ -33,6 +33,15 @@ class Job:
 
     def create(self, client: OpenAI) -> None:
         """Upload the input and create the batch, unless that is done."""
+        self.upload(client)
+        assert self._file_id is not None
+        if self._batch_id is None:
+            self._batch_id = client.batches.create(
+                input_file_id=self._file_id, endpoint=_ENDPOINT, completion_window="24h"
+            ).id
+
+    def upload(self, client: OpenAI) -> None:
+        """Unless that is done."""
         if self._file_id is None:
             content = "".join(map(_input_line, self.custom_ids)).encode()
             if self._in_parts:
@@ -40,10 +49,6 @@ class Job:
             else:
                 file = client.files.create(file=("input.jsonl", content), purpose="batch")
                 self._file_id = file.id
-        if self._batch_id is None:
-            self._batch_id = client.batches.create(
-                input_file_id=self._file_id, endpoint=_ENDPOINT, completion_window="24h"
-            ).id
 
     def _upload_in_parts(self, client: OpenAI, content: bytes) -> str:
         """The id of the file. What was acknowledged is not sent again."""
