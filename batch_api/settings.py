@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     max_line_bytes: AtLeastOne = 16 * MIB
     max_body_bytes: AtLeastOne = 16 * MIB
 
+    min_free_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Of the disk, for answers that are on their way; None: a twentieth of it, at most 1 GiB."""
+
     completion_windows: Annotated[tuple[Window, ...], Field(min_length=1)] = ("24h",)
     """That a batch may ask for: hours or days."""
     allow_mixed_models: bool = True

@@ -1,5 +1,6 @@
 """Puts the public HTTP API together."""
 
+import logging
 from collections.abc import Callable
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -12,12 +13,14 @@ from batch_api.api.keys import check_key
 from batch_api.api.rare_routes import RareRoutes
 from batch_api.clock import Clock
 from batch_api.envelope import install, render
-from batch_api.errors import OutOfSpace, Unavailable
+from batch_api.errors import APIError, OutOfSpace, Unavailable
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
-from batch_api.store.trouble import StoreError, is_out_of_space, is_passing
+from batch_api.store.trouble import DiskFailed, StoreError, is_out_of_space, is_passing
 from batch_api.upstreams import Upstreams
+
+_log = logging.getLogger(__name__)
 
 
 def create_app(
@@ -48,11 +51,20 @@ def create_app(
     install(app)
     app.add_exception_handler(OSError, _on_trouble)
     app.add_exception_handler(StoreError, _on_trouble)
+    app.add_exception_handler(DiskFailed, _on_failure)
     for routes in (files, uploads, batches, models, inference):
         app.include_router(routes.router, dependencies=[Depends(check_key)])
     app.include_router(health.router)
     document(app, settings)
     return app
+
+
+async def _on_failure(request: Request, error: Exception) -> Response:
+    """The process ends; whoever asked is told before."""
+    assert isinstance(error, DiskFailed)
+    parts: AllParts = request.app.state.parts
+    parts.database.give_up(error)
+    return render(APIError("The server's disk has failed."))
 
 
 async def _on_trouble(_request: Request, error: Exception) -> Response:
@@ -61,4 +73,7 @@ async def _on_trouble(_request: Request, error: Exception) -> Response:
         return render(OutOfSpace("The server's disk is full."))
     if is_passing(error):
         return render(Unavailable("The server is busy."))
+    if isinstance(error, OSError):
+        _log.error("the disk can't be read", extra={"reason": str(error)})
+        return render(APIError("The server can't read that from its disk."))
     raise error

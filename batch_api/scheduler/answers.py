@@ -117,7 +117,9 @@ class Judge:
         return Answered(settlement, _usage(body.usage), body.model)
 
     def unread(self, lease: Lease) -> Answered:
-        return Answered(self._unanswered(lease, "input_gone", "The batch's input is gone."))
+        return Answered(
+            self._unanswered(lease, "input_gone", "The batch's input is gone or can't be read.")
+        )
 
     def broke(self, lease: Lease, error: UpstreamBroke) -> Failed:
         """The upstream took the request and gave no whole answer."""
