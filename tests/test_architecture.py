@@ -23,6 +23,8 @@ MAY_IMPORT = {
     "store": {"lifecycle", "errors"},
     "problems": {"errors"},
     "envelope": {"errors", "problems"},
+    "connection": {"errors"},
+    "gate": {"envelope", "errors"},
     "disconnect": set(),
     "standing": set(),
     "upstream": {"standing"},
