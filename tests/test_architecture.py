@@ -24,6 +24,8 @@ MAY_IMPORT = {
     "store": {"failpoints", "lifecycle", "errors"},
     "problems": {"errors"},
     "envelope": {"errors", "problems"},
+    "connection": {"errors"},
+    "gate": {"envelope", "errors"},
     "disconnect": set(),
     "standing": set(),
     "upstream": {"standing"},
