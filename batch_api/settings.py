@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     max_batch_lines: AtLeastOne = 50_000
     max_line_bytes: AtLeastOne = 16 * MIB
     max_body_bytes: AtLeastOne = 16 * MIB
+    max_answer_bytes: AtLeastOne = 64 * MIB
+    """Of an upstream, decompressed; a stream may have more, but no line of it."""
 
     completion_windows: Annotated[tuple[Window, ...], Field(min_length=1)] = ("24h",)
     """That a batch may ask for: hours or days."""

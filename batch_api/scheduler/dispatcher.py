@@ -23,7 +23,8 @@ from batch_api.store.batches import Running
 from batch_api.store.blobs import Blobs, read_slices
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease
-from batch_api.upstream import (
+from batch_api.unusable import (
+    AnswerTooLarge,
     UpstreamAway,
     UpstreamBroke,
     UpstreamTimedOut,
@@ -215,12 +216,14 @@ class Dispatcher:
                 request_id=id,
                 suspicion=suspicion,
             )
-        except UpstreamUnreachable:
-            return Overloaded(None)
+        except UpstreamUnreachable as error:
+            return Overloaded(error.rest_seconds)
         except UpstreamAway:
             return Away()
         except UpstreamTimedOut as error:
             return judge.timed_out(lease, error)
+        except AnswerTooLarge as error:
+            return judge.too_large(lease, error)
         except UpstreamBroke as error:
             return judge.broke(lease, error)
         return judge.judge(lease, reply, id)
