@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     max_batch_lines: AtLeastOne = 50_000
     max_line_bytes: AtLeastOne = 16 * MIB
     max_body_bytes: AtLeastOne = 16 * MIB
+    max_answer_bytes: AtLeastOne = 64 * MIB
+    """Of an upstream, decompressed; a stream may have more, but no line of it."""
 
     min_free_bytes: Annotated[int, Field(ge=0)] | None = None
     """Of the disk, for answers that are on their way; None: a twentieth of it, at most 1 GiB."""

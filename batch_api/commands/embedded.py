@@ -65,6 +65,7 @@ async def _upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
                 settings.upstream or [worker.url for worker in workers],
                 timeout_seconds=settings.request_timeout_seconds,
                 most_in_flight=settings.max_in_flight,
+                max_answer_bytes=settings.max_answer_bytes,
             )
             try:
                 yield upstreams

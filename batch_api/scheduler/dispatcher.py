@@ -25,7 +25,8 @@ from batch_api.store.blobs import Blobs, read_slices
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease
 from batch_api.store.trouble import passes
-from batch_api.upstream import (
+from batch_api.unusable import (
+    AnswerTooLarge,
     UpstreamAway,
     UpstreamBroke,
     UpstreamTimedOut,
@@ -243,12 +244,14 @@ class Dispatcher:
                 )
         except LeaseLost:
             return Lost()
-        except UpstreamUnreachable:
-            return Overloaded(None)
+        except UpstreamUnreachable as error:
+            return Overloaded(error.rest_seconds)
         except UpstreamAway:
             return Away()
         except UpstreamTimedOut as error:
             return judge.timed_out(lease, error)
+        except AnswerTooLarge as error:
+            return judge.too_large(lease, error)
         except UpstreamBroke as error:
             return judge.broke(lease, error)
         return judge.judge(lease, reply, id)

@@ -16,7 +16,7 @@ from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.tables import BatchRow
 from batch_api.store.trouble import passes
-from batch_api.upstream import UpstreamUnusable
+from batch_api.unusable import UpstreamUnusable
 from batch_api.upstreams import Upstreams
 from batch_api.waiting import wait
 

@@ -39,10 +39,10 @@ def ask(server: Server, method: str, path: str, **headers: str) -> Said:
     request = urllib.request.Request(server.url + path, method=method, headers=named)
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
-            return Said(answer.status, answer.headers, answer.read())
+            return Said(answer.status, dict(answer.headers), answer.read())
     except urllib.error.HTTPError as refused:
         with refused:
-            return Said(refused.code, refused.headers, refused.read())
+            return Said(refused.code, dict(refused.headers), refused.read())
 
 
 def preflight(server: Server, origin: str) -> Said:
