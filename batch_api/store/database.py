@@ -26,6 +26,7 @@ from batch_api.store.schema import check_presence, upgrade
 from batch_api.store.trouble import (
     DiskFailed,
     StoreError,
+    end_at_once,
     has_failed,
     is_out_of_space,
     passes,
@@ -116,10 +117,18 @@ class Database:
     def _on_error(self, context: ExceptionContext) -> None:
         error = context.original_exception
         if has_failed(error):
-            self.give_up(DiskFailed("the database can't be read or written", error))
+            failure = DiskFailed("the database can't be read or written", error)
+            if _is_commit(context):
+                end_at_once(failure)
+            self.give_up(failure)
             context.chained_exception = self._failure
         elif passes(error):
             self._trouble, self._troubled_at = context.sqlalchemy_exception, time.monotonic()
+
+
+def _is_commit(context: ExceptionContext) -> bool:
+    """Or the rollback after one."""
+    return context.connection is not None and context.statement is None
 
 
 Sessions = async_sessionmaker[AsyncSession]
