@@ -1,12 +1,13 @@
 """Puts the public HTTP API together."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 
 from batch_api import __version__
-from batch_api.api import batches, files, health, inference, models, uploads
+from batch_api.api import batches, files, health, inference, models, reference, uploads
 from batch_api.api.deps import AllParts
 from batch_api.api.documents import document
 from batch_api.api.keys import check_key
@@ -38,6 +39,8 @@ def create_app(
         version=__version__,
         description="OpenAI's Files, Uploads and Batches, on your own GPUs.",
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.parts = AllParts(
         database=database,
@@ -48,6 +51,7 @@ def create_app(
         clock=clock,
         ring=ring,
     )
+    _allow_origins(app, settings.allowed_origins)
     install(app)
     app.add_exception_handler(OSError, _on_trouble)
     app.add_exception_handler(StoreError, _on_trouble)
@@ -55,6 +59,7 @@ def create_app(
     for routes in (files, uploads, batches, models, inference):
         app.include_router(routes.router, dependencies=[Depends(check_key)])
     app.include_router(health.router)
+    app.include_router(reference.router)
     document(app, settings)
     return app
 
@@ -65,6 +70,18 @@ async def _on_failure(request: Request, error: Exception) -> Response:
     parts: AllParts = request.app.state.parts
     parts.database.give_up(error)
     return render(APIError("The server's disk has failed."))
+
+
+def _allow_origins(app: FastAPI, origins: Sequence[str]) -> None:
+    """Tell browsers that pages of these may call the API, with a key, and read all it says."""
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
 
 
 async def _on_trouble(_request: Request, error: Exception) -> Response:

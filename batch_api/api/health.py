@@ -12,7 +12,7 @@ from batch_api.errors import Unavailable
 from batch_api.store import batches
 from batch_api.store.room import Room
 from batch_api.store.trouble import StoreError
-from batch_api.upstream import UpstreamUnusable
+from batch_api.unusable import UpstreamUnusable
 
 router = APIRouter(tags=["health"])
 

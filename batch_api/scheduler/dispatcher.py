@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from batch_api.clock import Clock
-from batch_api.scheduler.answers import Answered, Away, Failed, Judge, Overloaded
+from batch_api.scheduler.answers import Answered, Away, Failed, Judge, Lost, Overloaded
+from batch_api.scheduler.holdings import LeaseLost
 from batch_api.scheduler.ledger import Ledger
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
@@ -24,7 +25,8 @@ from batch_api.store.blobs import Blobs, read_slices
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease
 from batch_api.store.trouble import passes
-from batch_api.upstream import (
+from batch_api.unusable import (
+    AnswerTooLarge,
     UpstreamAway,
     UpstreamBroke,
     UpstreamTimedOut,
@@ -84,6 +86,7 @@ class Dispatcher:
             database=database, clock=clock, wakeup=wakeup, lease_seconds=settings.lease_seconds
         )
         self._pause = Pause(clock)
+        self._running: Sequence[Running] = ()
         self._is_short_of_room = False
         self._sources: Mapping[int, Source] = {}
         self._unread: deque[list[tuple[Lease, Source]]] = deque()
@@ -123,6 +126,7 @@ class Dispatcher:
     async def feed_once(self) -> int:
         """Queue requests for the lanes, if the queue runs low; return how many."""
         await self._refresh_sources()
+        await self._ledger.drop_lost(self._sources)
         self._look_for_room()
         if not self._is_low or self._pause.is_on or not self._has_room:
             return 0
@@ -159,21 +163,21 @@ class Dispatcher:
         return self._queue.qsize() < few and self._queued_bytes < _READ_BYTES
 
     async def _lease(self) -> None:
-        sources = self._sources
+        running, sources = self._running, self._sources
         room = (1 + _QUEUED) * self._settings.max_in_flight - self._outstanding
-        if not sources or room <= 0:
+        if room <= 0 or not any(batch.is_waiting for batch in running):
             return
-        leases = await self._ledger.lease(sources, room)
+        leases = await self._ledger.lease(running, room)
         self._outstanding += len(leases)
         pairs = [(lease, sources[lease.batch_number]) for lease in leases]
         self._unread.extend(_pages(pairs, _READ_BYTES))
 
     async def _refresh_sources(self) -> None:
         async with self._database.read() as session:
-            running = await batches.running(session)
+            self._running = await batches.running(session)
         self._sources = {
             batch.number: self._sources.get(batch.number) or self._source(batch)
-            for batch in running
+            for batch in self._running
         }
 
     def _source(self, batch: Running) -> Source:
@@ -192,7 +196,7 @@ class Dispatcher:
         lease, suspicion = errand.lease, 0
         while True:
             await self._may_send(stop)
-            if lease.batch_number not in self._sources or stop.is_set():
+            if stop.is_set() or not self._may_run(lease):
                 break
             match await self._send(errand, suspicion):
                 case Answered() as answered:
@@ -210,6 +214,8 @@ class Dispatcher:
                     delay = _jittered(max(self._upstreams.longest_rest_seconds, _POLL_SECONDS))
                     await self._ledger.release(lease, failures=lease.failures, delay_seconds=delay)
                     return
+                case Lost():
+                    return
                 case Overloaded(retry_after_seconds):
                     self._pause.begin(retry_after_seconds)
         await self._ledger.release(lease, failures=lease.failures)
@@ -220,22 +226,32 @@ class Dispatcher:
         while not self._has_room and not stop.is_set():
             await wait(stop, _POLL_SECONDS)
 
-    async def _send(self, errand: Errand, suspicion: int) -> Answered | Failed | Away | Overloaded:
+    def _may_run(self, lease: Lease) -> bool:
+        return lease.batch_number in self._sources and self._ledger.is_good(lease)
+
+    async def _send(
+        self, errand: Errand, suspicion: int
+    ) -> Answered | Failed | Away | Lost | Overloaded:
         id, judge, lease = request_id(), errand.source.judge, errand.lease
         try:
-            reply = await self._upstreams.send(
-                errand.source.endpoint,
-                errand.body,
-                priority="batch",
-                request_id=id,
-                suspicion=suspicion,
-            )
-        except UpstreamUnreachable:
-            return Overloaded(None)
+            async with self._ledger.using(lease):
+                reply = await self._upstreams.send(
+                    errand.source.endpoint,
+                    errand.body,
+                    priority="batch",
+                    request_id=id,
+                    suspicion=suspicion,
+                )
+        except LeaseLost:
+            return Lost()
+        except UpstreamUnreachable as error:
+            return Overloaded(error.rest_seconds)
         except UpstreamAway:
             return Away()
         except UpstreamTimedOut as error:
             return judge.timed_out(lease, error)
+        except AnswerTooLarge as error:
+            return judge.too_large(lease, error)
         except UpstreamBroke as error:
             return judge.broke(lease, error)
         return judge.judge(lease, reply, id)

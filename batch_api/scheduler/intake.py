@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from batch_api.clock import Clock
+from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.reading import InputReader, Limits
@@ -15,7 +16,7 @@ from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.tables import BatchRow
 from batch_api.store.trouble import passes
-from batch_api.upstream import UpstreamUnusable
+from batch_api.unusable import UpstreamUnusable
 from batch_api.upstreams import Upstreams
 from batch_api.waiting import wait
 
@@ -120,6 +121,7 @@ class Intake:
                 await requests.add(session, batch.number, page)
 
     async def _accept(self, batch: BatchRow, total: int) -> None:
+        await failpoint("cancel_reverted")
         async with self._database.write.begin() as session:
             await batches.set_total(session, batch.number, total)
             started = await batches.start(session, batch.number, now=self._clock.now())

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from batch_api.failpoints import failpoint
 from batch_api.store.room import Room
 from batch_api.store.trouble import DiskFailed, passes
 
+BLOBS_FOLDER = "files"
+UNFINISHED = ".unfinished"
+
 _BUFFER_BYTES = 1024 * 1024
-_UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,9 @@ class Blobs:
 
     async def publish(self, id: str, writer: BlobWriter) -> Written:
         """Sync the bytes, give them their name, sync the folder."""
-        return await asyncio.to_thread(self._publish, id, writer)
+        written = await asyncio.to_thread(self._publish, id, writer)
+        await failpoint("orphaned_blob")
+        return written
 
     async def read(self, ids: Iterable[str]) -> AsyncGenerator[bytes]:
         """The bytes of one blob after the other. Raises FileNotFoundError."""
@@ -135,7 +140,7 @@ class Blobs:
         return len(orphans)
 
     def _unfinished(self, id: str) -> Path:
-        return self._folder / f"{id}{_UNFINISHED}"
+        return self._folder / f"{id}{UNFINISHED}"
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from batch_api.errors import Unusable
+from batch_api.failpoints import failpoint
+from batch_api.store.blobs import BLOBS_FOLDER
 from batch_api.store.schema import check_presence, upgrade
 from batch_api.store.trouble import (
     DiskFailed,
@@ -27,6 +29,9 @@ from batch_api.store.trouble import (
     is_out_of_space,
     passes,
 )
+
+DATABASE_NAME = "batch-api.db"
+LOCK_NAME = "lock"
 
 _READERS = 4
 _WAIT_SECONDS = 60
@@ -67,11 +72,12 @@ class Database:
     @classmethod
     async def open(cls, folder: Path) -> Self:
         """Raises DataFolderUnusable; blocks while migrations run."""
-        lock = await asyncio.to_thread(_take, folder)
+        await failpoint("replicas_execute_once")
+        lock = await asyncio.to_thread(take, folder)
         try:
             with opening(folder):
-                path = folder / "batch-api.db"
-                await asyncio.to_thread(check_presence, path, folder / "files")
+                path = folder / DATABASE_NAME
+                await asyncio.to_thread(check_presence, path, folder / BLOBS_FOLDER)
                 await asyncio.to_thread(upgrade, path)
                 database = cls(path, lock)
                 # The writer comes first: it turns WAL on, which a reader may not.
@@ -129,21 +135,26 @@ def opening(folder: Path) -> Iterator[None]:
     except (OSError, sqlite3.Error, StoreError) as error:
         if has_failed(error):
             raise _failure(error) from error
-        if not passes(error):
+        if not (passes(error) or isinstance(error, OSError)):
             raise
-        why = "its disk is full" if is_out_of_space(error) else f"it is in use ({error})"
+        why = "its disk is full" if is_out_of_space(error) else _words_of(error)
         raise DataFolderUnusable(f"The data folder {folder} can't be opened: {why}.") from error
+
+
+def _words_of(error: Exception) -> str:
+    """Without SQLAlchemy's, which are for programmers."""
+    return str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
 
 
 def _failure(error: BaseException) -> DiskFailed:
     return DiskFailed("the database can't be read or written", error)
 
 
-def _take(folder: Path) -> int:
+def take(folder: Path) -> int:
     """Make the folder and hold its lock, until the returned descriptor is closed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DataFolderUnusable(
             f"The data folder {folder} can't be written: {error.strerror}."

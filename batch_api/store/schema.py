@@ -43,8 +43,12 @@ def upgrade(path: Path, *, migrations: Path = MIGRATIONS) -> None:
         return
     if present is not None:
         _refuse_unknown(scripts, present, path)
-        _copy(path, path.with_name(f"{path.name}.before-{scripts.get_current_head()}"))
+        copy_database(path, path.with_name(f"{path.name}.before-{scripts.get_current_head()}"))
     command.upgrade(config, "head")
+
+
+def newest_revision() -> str | None:
+    return ScriptDirectory.from_config(alembic_config(Path())).get_current_head()
 
 
 def alembic_config(path: Path, migrations: Path = MIGRATIONS) -> Config:
@@ -104,7 +108,7 @@ def _refuse_unknown(scripts: ScriptDirectory, revision: str, path: Path) -> None
         ) from error
 
 
-def _copy(path: Path, copy: Path) -> None:
+def copy_database(path: Path, copy: Path) -> None:
     """A consistent copy, the WAL's content included."""
     unfinished = copy.with_suffix(".unfinished")
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(unfinished)) as target:
