@@ -11,7 +11,18 @@ from batch_api.upstreams import Upstreams
 from tests.api.upstream import ScriptedUpstream
 from tests.clock import TurnableClock
 from tests.scheduler.site import Site, ids, line, question, questions, until
-from tests.standin import BROKEN_JSON, HALF, HANG, HTML, MODEL, RESET, Fault, Standin, answer_to
+from tests.standin import (
+    BROKEN_JSON,
+    CLOSED,
+    HALF,
+    HANG,
+    HTML,
+    MODEL,
+    RESET,
+    Fault,
+    Standin,
+    answer_to,
+)
 from tests.store import rows
 
 ODD_BODIES = [
@@ -93,11 +104,30 @@ async def test_a_passing_error_is_tried_again_and_at_last_told(site: Site, statu
         (HTML, "invalid_answer", "<h1>502 Bad Gateway</h1>"),
         (BROKEN_JSON, "invalid_answer", '"object": "chat.comp'),
         (Fault(body='["an array"]'), "invalid_answer", '["an array"]'),
+        (Fault(body="42"), "invalid_answer", "42"),
+        (Fault(body='{"detail": "ok"}'), "invalid_answer", '{"detail": "ok"}'),
+        (Fault(body='{"choices": {"0": "x"}}'), "invalid_answer", '{"choices": {"0": "x"}}'),
         (Fault(body=""), "invalid_answer", "200"),
         (RESET, "worker_crashed", "broke off"),
         (HALF, "worker_crashed", "broke off"),
+        (CLOSED, "worker_crashed", "broke off"),
+        (Fault(headers={"x-long": "x" * 1_000_000}), "worker_crashed", "broke off"),
+        (Fault(headers={"content-encoding": "gzip"}), "worker_crashed", "broke off"),
     ],
-    ids=["html", "broken-json", "array", "nothing", "reset", "half"],
+    ids=[
+        "html",
+        "broken-json",
+        "array",
+        "number",
+        "no-choices",
+        "choices-of-another-kind",
+        "nothing",
+        "reset",
+        "half",
+        "closed",
+        "header-of-1-mb",
+        "not-gzip",
+    ],
 )
 async def test_no_whole_answer_is_tried_again_and_at_last_told(
     site: Site, fault: Fault, code: str, seen: str
