@@ -98,10 +98,9 @@ class Upstreams:
     def _shortest_rest(self) -> float:
         return min(map(_rest_seconds, self._upstreams))
 
-    @property
-    def down(self) -> list[str]:
-        """The URLs of those that can't be reached, or answer no request."""
-        return [upstream.url for upstream in self._upstreams if not upstream.is_up]
+    def count(self, *, up: bool) -> int:
+        """Of those that answer, as far as is known; or of the others."""
+        return sum(upstream.is_up == up for upstream in self._upstreams)
 
     @asynccontextmanager
     async def open(

@@ -1,6 +1,7 @@
 """Is the process alive, and can it do its work?"""
 
 import asyncio
+from typing import Any
 
 from fastapi import APIRouter
 
@@ -22,7 +23,7 @@ async def alive() -> dict[str, str]:
 
 
 @router.get("/ready", operation_id="isReady", responses=errors())
-async def ready(parts: Parts) -> dict[str, str]:
+async def ready(parts: Parts) -> dict[str, Any]:
     """200 if the store and at least one upstream answer, else 503."""
     try:
         async with asyncio.timeout(_STORE_SECONDS), parts.database.read() as session:
@@ -30,4 +31,5 @@ async def ready(parts: Parts) -> dict[str, str]:
     except (StoreError, TimeoutError) as error:
         raise Unavailable("The store doesn't answer.") from error
     await served(parts)
-    return {"status": "ready"}
+    upstreams = {"up": parts.upstreams.count(up=True), "down": parts.upstreams.count(up=False)}
+    return {"status": "ready", "upstreams": upstreams}

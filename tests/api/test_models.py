@@ -39,7 +39,18 @@ async def test_without_an_upstream_the_server_is_alive_but_not_ready(site: Site)
 
 async def test_with_store_and_upstream_the_server_is_ready(site: Site) -> None:
     async with site.http.get("/ready") as response:
-        assert (response.status, await response.json()) == (200, {"status": "ready"})
+        assert response.status == 200
+        ready = await response.json()
+
+    assert ready == {"status": "ready", "upstreams": {"up": 1, "down": 0}}
+
+
+async def test_while_the_upstream_is_loading_the_server_is_not_ready(site: Site) -> None:
+    site.upstream.models_status = 503
+
+    for path in ("/ready", "/v1/models"):
+        async with site.http.get(path) as response:
+            assert response.status == 503
 
 
 async def test_without_its_store_the_server_is_not_ready(site: Site) -> None:

@@ -164,9 +164,7 @@ async def test_one_that_hangs_takes_the_time_limit_once_and_fails_nobody(site: S
     assert hangs.stats.received <= site.settings.max_in_flight
 
 
-@pytest.mark.parametrize(
-    "fault", [HTML, HALF, Fault(status=500)], ids=["html", "half-a-body", "500"]
-)
+@pytest.mark.parametrize("fault", [HTML, HALF], ids=["html", "half-a-body"])
 async def test_one_that_is_sick_gets_no_line_until_it_tells_its_models_again(
     site: Site, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -215,22 +213,22 @@ async def test_all_wait_while_all_are_down_and_go_on_by_themselves(
 
     async with hasty(site, f"http://127.0.0.1:{free_port}") as here:
         running = asyncio.create_task(here.run(number))
-        await until(lambda: bool(here.upstreams.down))
+        await until(lambda: here.upstreams.count(up=False) == 1)
         assert await site.status(number) == BatchStatus.IN_PROGRESS
         async with await late.listen(free_port):
             batch = await running
 
     assert (batch.completed, batch.failed) == (50, 0)
-    assert (late.stats.received, here.upstreams.down) == (50, [])
+    assert (late.stats.received, here.upstreams.count(up=True)) == (50, 1)
 
 
 async def test_one_that_is_overloaded_gets_less_at_once(site: Site) -> None:
     """It has two places, and refuses what comes beyond them."""
     site.standin.places = 2
     site.standin.fault = Fault(delay_ms=5)
-    number = await site.submit(questions(200))
+    number = await site.submit(questions(60))
 
     batch = await site.run(number)
 
-    assert (batch.completed, batch.failed) == (200, 0)
-    assert site.standin.stats.refused < 200
+    assert (batch.completed, batch.failed) == (60, 0)
+    assert site.standin.stats.refused < 40
