@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "batch_api"
 
-_BASIC = {"waiting", "clock", "errors", "lifecycle", "logs", "settings"}
+_BASIC = {"waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
 _UPSTREAMS = {"upstream", "upstreams", "unusable"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
 MAY_IMPORT = {
@@ -21,9 +21,12 @@ MAY_IMPORT = {
     "settings": set(),
     "engine": set(),
     "schemas": {"lifecycle"},
-    "store": {"lifecycle", "errors"},
+    "failpoints": {"errors"},
+    "store": {"failpoints", "lifecycle", "errors"},
     "problems": {"errors"},
     "envelope": {"errors", "problems"},
+    "connection": {"errors"},
+    "gate": {"envelope", "errors"},
     "disconnect": set(),
     "standing": set(),
     "unusable": set(),

@@ -48,6 +48,11 @@ class Away:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """The request is no longer ours, and was broken off."""
+
+
+@dataclass(frozen=True, slots=True)
 class Overloaded:
     """Nothing is wrong with the request: the upstream can't take it now."""
 
@@ -75,7 +80,9 @@ class Judge:
         return Answered(settlement, _usage(reply.said.usage), reply.said.model)
 
     def unread(self, lease: Lease) -> Answered:
-        return Answered(self._unanswered(lease, "input_gone", "The batch's input is gone."))
+        return Answered(
+            self._unanswered(lease, "input_gone", "The batch's input is gone or can't be read.")
+        )
 
     def broke(self, lease: Lease, error: UpstreamBroke) -> Failed:
         """The upstream took the request and gave no whole answer."""
