@@ -28,13 +28,13 @@ TIME_LIMIT_SECONDS = 0.3
 
 
 @asynccontextmanager
-async def hasty(site: Site, *urls: str, max_answer_bytes: int = 64 * KIB) -> AsyncIterator[Site]:
+async def hasty(site: Site, *urls: str, seconds: float = TIME_LIMIT_SECONDS) -> AsyncIterator[Site]:
     """The site with little patience for what it reads from these, or from its own upstream."""
     upstreams = Upstreams(
         urls or [site.url],
-        timeout_seconds=TIME_LIMIT_SECONDS,
+        timeout_seconds=seconds,
         most_in_flight=site.settings.max_in_flight,
-        max_answer_bytes=max_answer_bytes,
+        max_answer_bytes=64 * KIB,
     )
     yield replace(site, upstreams=upstreams)
     await upstreams.close()
@@ -60,7 +60,7 @@ async def test_an_answer_without_end_is_an_error_line(site: Site, fault: Fault) 
     site.standin.fault = fault
     number = await site.submit(question("bad"))
 
-    async with hasty(site) as here:
+    async with hasty(site, seconds=10) as here:
         await here.run(number)
 
     (bad,) = await site.errors(number)
