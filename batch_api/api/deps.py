@@ -61,6 +61,15 @@ NobodysParts = Annotated[AllParts, Depends(nobodys_parts)]
 """For routes that need no key: of the database they see nothing."""
 
 
+async def _trouble(request: Request) -> Exception | None:
+    database: Database = request.app.state.database
+    return database.trouble
+
+
+Trouble = Annotated[Exception | None, Depends(_trouble)]
+"""Why something could not be written a moment ago."""
+
+
 async def caller(
     request: Request, authorization: Annotated[str, Header(include_in_schema=False)] = ""
 ) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, get_args
@@ -73,7 +74,7 @@ async def create(incoming: IncomingBody, parts: Parts, creation: TheCreation) ->
     id = file_id()
     async with (
         parts.quotas.receiving(parts.database, incoming) as body,
-        parts.blobs.writing(id) as writer,
+        parts.blobs.receiving(id) as writer,
     ):
         described = await receive(body, writer, parts.settings)
         written = await parts.blobs.publish(id, writer)
@@ -118,7 +119,7 @@ async def content(
 ) -> Response:
     row = await _find(parts, id)
     span = span_of(wanted if if_range in (None, etag(row.sha256)) else None, row.bytes)
-    opened = await asyncio.to_thread(_open, parts.blobs.path(row.id))
+    opened = await asyncio.to_thread(_open, parts.blobs.path(row.id), span.start)
     if opened is None:
         raise no_such_file(id)
     return Download(opened, span, headers(row, span))
@@ -149,12 +150,21 @@ async def delete(id: str, parts: Parts) -> DeletedFile:
     return DeletedFile(id=id)
 
 
-def _open(path: Path) -> BinaryIO | None:
-    """Opened before the answer starts: a delete can't cut it short then. None: deleted."""
+def _open(path: Path, start: int) -> BinaryIO | None:
+    """Opened before the answer starts: a delete can't cut it short then. None: deleted.
+
+    Raises OSError if the disk can't read the first of what is wanted.
+    """
     try:
-        return path.open("rb", buffering=0)
+        file = path.open("rb", buffering=0)
     except FileNotFoundError:
         return None
+    try:
+        os.pread(file.fileno(), 1, start)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 async def _add(

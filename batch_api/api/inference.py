@@ -1,8 +1,9 @@
 """Single requests, passed on to an upstream byte for byte, ahead of the batches."""
 
+import asyncio
 import json
+from collections.abc import Collection
 
-import aiohttp
 from fastapi import APIRouter, Response
 from starlette.types import Receive, Scope, Send
 
@@ -10,20 +11,18 @@ from batch_api.api.deps import Call, Parts, TheCall
 from batch_api.api.documents import errors, takes_any
 from batch_api.disconnect import while_connected
 from batch_api.errors import APIError, Unavailable
+from batch_api.forbidden import check_body
 from batch_api.schemas.priority import PRIORITY_HEADER
-from batch_api.upstream import (
-    OVERLOADED,
-    UpstreamAway,
-    UpstreamBroke,
-    UpstreamUnreachable,
-    retry_after_seconds,
-)
+from batch_api.unusable import AnswerTooLarge, UpstreamAway, UpstreamBroke, UpstreamUnreachable
+from batch_api.upstream import OVERLOADED, Answer, retry_after_seconds
 from batch_api.upstreams import Upstreams
 
 router = APIRouter(tags=["inference"])
 
 _KEPT_HEADERS = ("content-type", "cache-control", "retry-after-ms", "x-should-retry")
 _RETRY_AFTER_SECONDS = 1
+_LONG_BYTES = 64 * 1024  # to look through a longer body could hold up the event loop
+_FORM_BEGINS = b"--"
 
 
 class BadGateway(APIError):
@@ -54,7 +53,18 @@ _REPLY = {
 
 async def pass_on(call: TheCall, parts: Parts) -> Response:
     """The upstream judges the body, and answers 404 to what it doesn't have."""
+    await _check(call.body, parts.settings.allowed_media_hosts)
     return Relay(parts.upstreams, call)
+
+
+async def _check(body: bytes, media_hosts: Collection[str]) -> None:
+    """Raises BadRequest. Whatever it is called, what begins as no form may be read as JSON."""
+    if body.startswith(_FORM_BEGINS):
+        return
+    if len(body) > _LONG_BYTES:
+        await asyncio.to_thread(check_body, body, media_hosts)
+    else:
+        check_body(body, media_hosts)
 
 
 for _path, (_name, _required) in _ENDPOINTS.items():
@@ -96,13 +106,13 @@ class Relay(Response):
         except UpstreamAway as error:
             raise Unavailable("The upstream that may have this can't be asked now.") from error
         except UpstreamBroke as error:
-            failure = BadGateway("The upstream broke off before its answer was whole.")
+            failure = _bad_gateway(error)
             if not self._begun:
                 raise failure from error
             await self._more(b"\ndata: %s\n\n" % json.dumps(failure.body).encode())
         await self._send({"type": "http.response.body", "body": b""})
 
-    async def _pass_on(self, reply: aiohttp.ClientResponse) -> None:
+    async def _pass_on(self, reply: Answer) -> None:
         if reply.content_type == "text/event-stream":
             await self._stream(reply)
         else:
@@ -110,18 +120,14 @@ class Relay(Response):
             await self._begin(reply, {"content-length": str(len(body))})
             await self._more(body)
 
-    async def _stream(self, reply: aiohttp.ClientResponse) -> None:
+    async def _stream(self, reply: Answer) -> None:
         """Whole lines only, so that an error event never lands in the middle of another."""
-        held = b""
-        async for chunk in reply.content.iter_any():
-            lines, newline, held = (held + chunk).rpartition(b"\n")
-            if newline:
-                await self._begin(reply, {"x-accel-buffering": "no"})
-                await self._more(lines + newline)
+        async for lines in reply.lines():
+            await self._begin(reply, {"x-accel-buffering": "no"})
+            await self._more(lines)
         await self._begin(reply, {})
-        await self._more(held)
 
-    async def _begin(self, reply: aiohttp.ClientResponse, more: dict[str, str]) -> None:
+    async def _begin(self, reply: Answer, more: dict[str, str]) -> None:
         if self._begun:
             return
         self._begun = True
@@ -135,7 +141,15 @@ class Relay(Response):
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-def _kept_headers(reply: aiohttp.ClientResponse) -> dict[str, str]:
+def _bad_gateway(error: UpstreamBroke) -> BadGateway:
+    if isinstance(error, AnswerTooLarge):
+        useless = {"x-should-retry": "false"}
+        message = "The upstream's answer is too large."
+        return BadGateway(message, code="answer_too_large", headers=useless)
+    return BadGateway("The upstream broke off before its answer was whole.")
+
+
+def _kept_headers(reply: Answer) -> dict[str, str]:
     """The SDK gives up if it is told to wait for more than two minutes."""
     kept = {name: reply.headers[name] for name in _KEPT_HEADERS if name in reply.headers}
     if reply.status in OVERLOADED:

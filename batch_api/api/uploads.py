@@ -71,7 +71,7 @@ async def add_part(
     form = Form(file_part="data", fields=(), limit=lambda _: parts.settings.max_part_bytes)
     async with (
         parts.quotas.receiving(parts.database, incoming) as body,
-        parts.blobs.writing(id) as writer,
+        parts.blobs.receiving(id) as writer,
     ):
         await form.receive(body, writer)
         form.check_has_file()

@@ -12,7 +12,8 @@ from batch_api.commands.embedded import embedded
 from batch_api.commands.keys import has_keys
 from batch_api.commands.listening import bind, listen, stop_on_signals
 from batch_api.errors import Unusable
-from batch_api.settings import DEMO_MODEL, Settings, Task, is_local, served_name
+from batch_api.gate import Visitors, is_loopback
+from batch_api.settings import DEMO_MODEL, Settings, Task, served_name
 
 # Lines to paste.
 _TRY: dict[Task, str] = {
@@ -48,7 +49,14 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         group.create_task(keyring.run(stop))
         group.create_task(it.scheduler.run(stop))
         group.create_task(
-            listen(app, listener, stop, grace_seconds=settings.shutdown_grace_seconds)
+            listen(
+                app,
+                listener,
+                stop,
+                grace_seconds=settings.shutdown_grace_seconds,
+                visitors=Visitors(hosts=settings.allowed_hosts, origins=settings.allowed_origins),
+                client_timeout_seconds=settings.client_timeout_seconds,
+            )
         )
         # What has been made by now stays for good: no need to look at it for garbage again.
         gc.freeze()
@@ -57,7 +65,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
 
 async def check_exposure(settings: Settings) -> None:
     """Who needs no key must be on this machine. Raises AnyoneLetIn."""
-    if is_local(settings.host) or settings.allow_anyone or settings.api_key is not None:
+    if is_loopback(settings.host) or settings.allow_anyone or settings.api_key is not None:
         return
     if not await has_keys(settings.data_dir):
         raise AnyoneLetIn(

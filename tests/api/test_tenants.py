@@ -99,10 +99,8 @@ OF_THE_UPSTREAMS = {
     "POST /v1/images/edits",
     "POST /v1/videos",
 }
-NEED_NO_KEY = {"GET /health", "GET /ready"} | {
-    f"{method} {path}"
-    for path in ("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")
-    for method in ("GET", "HEAD")
+NEED_NO_KEY = {"GET /health", "GET /ready", "GET /openapi.json", "HEAD /openapi.json"} | {
+    f"GET /docs{rest}" for rest in ("", "/start.js", "/swagger-ui-bundle.js", "/swagger-ui.css")
 }
 
 

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,18 @@ from batch_api.upstreams import Upstreams
 from tests.api.upstream import ScriptedUpstream
 from tests.clock import TurnableClock
 from tests.scheduler.site import Site, ids, line, question, questions, until
-from tests.standin import BROKEN_JSON, HALF, HANG, HTML, MODEL, RESET, Fault, Standin, answer_to
+from tests.standin import (
+    BROKEN_JSON,
+    CLOSED,
+    HALF,
+    HANG,
+    HTML,
+    MODEL,
+    RESET,
+    Fault,
+    Standin,
+    answer_to,
+)
 from tests.store import rows
 
 ODD_BODIES = [
@@ -93,11 +105,30 @@ async def test_a_passing_error_is_tried_again_and_at_last_told(site: Site, statu
         (HTML, "invalid_answer", "<h1>502 Bad Gateway</h1>"),
         (BROKEN_JSON, "invalid_answer", '"object": "chat.comp'),
         (Fault(body='["an array"]'), "invalid_answer", '["an array"]'),
+        (Fault(body="42"), "invalid_answer", "42"),
+        (Fault(body='{"detail": "ok"}'), "invalid_answer", '{"detail": "ok"}'),
+        (Fault(body='{"choices": {"0": "x"}}'), "invalid_answer", '{"choices": {"0": "x"}}'),
         (Fault(body=""), "invalid_answer", "200"),
         (RESET, "worker_crashed", "broke off"),
         (HALF, "worker_crashed", "broke off"),
+        (CLOSED, "worker_crashed", "broke off"),
+        (Fault(headers={"x-long": "x" * 1_000_000}), "worker_crashed", "broke off"),
+        (Fault(headers={"content-encoding": "gzip"}), "worker_crashed", "broke off"),
     ],
-    ids=["html", "broken-json", "array", "nothing", "reset", "half"],
+    ids=[
+        "html",
+        "broken-json",
+        "array",
+        "number",
+        "no-choices",
+        "choices-of-another-kind",
+        "nothing",
+        "reset",
+        "half",
+        "closed",
+        "header-of-1-mb",
+        "not-gzip",
+    ],
 )
 async def test_no_whole_answer_is_tried_again_and_at_last_told(
     site: Site, fault: Fault, code: str, seen: str
@@ -194,20 +225,85 @@ async def test_no_more_than_the_limit_is_in_flight_and_no_less(site: Site) -> No
     assert await site.counts(number) == (60, 60, 0)
 
 
-async def test_a_late_answer_is_dropped(site: Site) -> None:
-    late = Fault(delay_ms=800, times=1)
-    number = await site.submit(question("a", f"{late}x"))
+async def test_what_was_taken_back_is_broken_off_before_it_runs_again(site: Site) -> None:
+    hangs_once = Fault(ending="hang", times=1)
+    number = await site.submit(question("a", f"{hangs_once}x"))
     async with site.running():
         await until(lambda: site.standin.stats.open == 1)
         site.clock.steady += site.settings.lease_seconds
         assert await site.janitor.reclaim_once() == 1
+        site.wakeup.ring()
         while not (await site.status(number)).is_final:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        await until(lambda: site.standin.stats.answered == 2)
+        await until(lambda: site.standin.stats.open == 0)
 
     assert await site.counts(number) == (1, 1, 0)
-    assert len(await site.output(number)) == 1
+    stats = site.standin.stats
+    assert (stats.received, stats.answered, stats.most_open) == (2, 1, 1)
     assert (await rows.request(site.database, 1)).attempt == 2
+
+
+@pytest.fixture
+async def patient(site: Site) -> AsyncIterator[Site]:
+    """Its requests hang for ever; a stop waits for none of them."""
+    site.standin.fault = HANG
+    upstreams = Upstreams([site.url], timeout_seconds=600)
+    yield with_settings(replace(site, upstreams=upstreams), shutdown_grace_seconds=0.1)
+    await upstreams.close()
+
+
+async def test_a_cancel_past_its_grace_breaks_off_what_is_in_flight(patient: Site) -> None:
+    site = patient
+    number = await site.submit(questions(4))
+    async with site.running() as scheduler:
+        await until(lambda: site.standin.stats.open == 4)
+        await site.cancel(number)
+        scheduler.ring()
+        site.clock.wall += site.settings.cancel_grace_seconds
+        await until(lambda: site.standin.stats.open == 0)
+
+    assert await site.status(number) == BatchStatus.CANCELLED
+    assert site.standin.stats.received == 4
+
+
+async def test_a_deadline_breaks_off_what_is_in_flight_of_its_batch_alone(patient: Site) -> None:
+    site = patient
+    late = await site.submit(questions(4), expires_at=int(site.clock.now()) + 60)
+    async with site.running():
+        await until(lambda: site.standin.stats.open == 4)
+        other = await site.submit(questions(1), id="batch_2")
+        await until(lambda: site.standin.stats.open == 5)
+        site.clock.wall += 60
+        await until(lambda: site.standin.stats.open == 1)
+        while not (await site.status(late)).is_final:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+        assert await site.status(late) == BatchStatus.EXPIRED
+        assert await site.status(other) == BatchStatus.IN_PROGRESS
+    assert site.standin.stats.received == 5
+
+
+async def test_nothing_is_sent_under_a_lease_that_ran_out(site: Site, free_port: int) -> None:
+    upstreams = Upstreams([f"http://127.0.0.1:{free_port}"], timeout_seconds=10)
+    here = replace(site, upstreams=upstreams)
+    number = await site.submit(questions(5))
+    assert await site.intake.validate_once()
+    standin = Standin()
+    async with here.running() as scheduler:
+        await until(lambda: scheduler.waits_for is not None)
+        site.clock.steady += site.settings.lease_seconds
+        async with await standin.listen(free_port):
+            received = 0  # when it was looked for the last time
+            while (await rows.request(site.database, 1)).attempt == 1:
+                assert received == 0
+                received = standin.stats.received
+                site.clock.steady += 1.0
+                await asyncio.sleep(0.01)
+            while not (await site.status(number)).is_final:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    await upstreams.close()
+
+    assert standin.stats.received == 5
 
 
 async def test_a_stop_ends_what_is_in_flight_and_leaves_the_rest(site: Site) -> None:
