@@ -22,6 +22,7 @@ from batch_api.scheduler.wakeup import Wakeup
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
+from batch_api.store.inspection import inspect
 from tests.clock import START, TurnableClock
 from tests.faults.job import Job
 from tests.faults.remains import read_remains
@@ -67,6 +68,8 @@ def stage(tmp_path: Path, migrated: Path) -> Iterator[Stage]:
     shutil.copy(migrated, tmp_path / "data")
     with StandinProcess(tmp_path) as standin:
         yield Stage(tmp_path, standin)
+    inspection = inspect(tmp_path / "data", deep=True, results_are_kept=True)
+    assert inspection.is_all_right, inspection
 
 
 def test_create_crash_after_store(stage: Stage) -> None:

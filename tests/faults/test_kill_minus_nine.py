@@ -1,6 +1,5 @@
 """`kill -9` at random moments of a batch: no line lost, none twice, none run again."""
 
-import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -16,12 +15,6 @@ _MAX_IN_FLIGHT = 16
 _KILLED_WHILE_STARTING = 0.2
 
 
-@pytest.fixture
-def seed() -> int:
-    """Each run takes other moments; `CRASH_SEED` chooses them."""
-    return int(os.environ.get("CRASH_SEED") or random.randrange(2**32))
-
-
 def test_a_batch_survives_a_few_kills(tmp_path: Path, seed: int) -> None:
     _run(tmp_path, lines=300, kills=3, delay_ms=80, longest_life_seconds=1.0, seed=seed)
 
@@ -35,7 +28,6 @@ def test_a_batch_of_2000_lines_survives_20_kills(tmp_path: Path, seed: int) -> N
 def _run(
     folder: Path, *, lines: int, kills: int, delay_ms: float, longest_life_seconds: float, seed: int
 ) -> None:
-    print(f"CRASH_SEED={seed}")  # pytest shows it if the test fails
     chance = random.Random(seed)
     job = Job([f"line-{number}" for number in range(lines)])
     with (
