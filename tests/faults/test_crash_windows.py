@@ -233,7 +233,6 @@ def test_duplicate_execution(stage: Stage, window: str) -> None:
         job.create(client)
         assert server.wait_until_ended() == EXIT_STATUS
     remains = read_remains(server.data_dir, job.batch_id)
-    remains.check()
     stage.standin.wait_until_left()
     before = stage.standin.served()
     assert remains.ended < set(before)
