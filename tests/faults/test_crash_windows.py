@@ -302,3 +302,18 @@ def test_replicas_execute_once(stage: Stage) -> None:
         with winner.client() as client:
             job.complete(winner, client)
     assert stage.served_times == [1] * 5
+
+
+@pytest.mark.slow
+def test_a_validation_that_is_killed_starts_again(stage: Stage) -> None:
+    job = Job(_FIVE)
+    with stage.served("cancel_reverted=sleep:60000") as (server, client):
+        job.create(client)
+        server.wait_until_logged("failpoint reached")
+        server.kill()
+    remains = read_remains(server.data_dir, job.batch_id)
+    assert (remains.status, len(remains.states)) == ("validating", 5)
+
+    with stage.served() as (server, client):
+        job.complete(server, client)
+    assert stage.served_times == [1] * 5
