@@ -181,6 +181,19 @@ def doctor(
         raise typer.Exit(doctor(folder, deep=deep, mends=repair, as_json=json))
 
 
+@app.command()
+def backup(
+    destination: Annotated[Path, typer.Argument(help="A folder that is empty or not there.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Copy the data folder, while a server works on it or not."""
+    from batch_api.commands.backup import backup
+
+    folder = _settings(data_dir=data_dir).data_dir
+    with _refusing():
+        raise typer.Exit(backup(folder, destination))
+
+
 def _settings(**given: Any) -> Settings:
     """From the environment and the options that were given."""
     _forget_service_links()

@@ -92,15 +92,8 @@ class Blobs:
     def _publish(self, id: str, writer: BlobWriter) -> Written:
         written = writer.seal()
         self._unfinished(id).replace(self.path(id))
-        self._sync_folder()
+        sync_folder(self._folder)
         return written
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _sweep(self, known: set[str]) -> int:
         orphans = [path for path in self._folder.iterdir() if path.name not in known]
@@ -117,6 +110,15 @@ def _discard(file: BinaryIO, unfinished: Path) -> None:
         file.close()  # writes what is buffered, for which there may be no space
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """The names in it are on the disk when this returns. Blocks."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def read_slices(path: Path, slices: list[tuple[int, int]]) -> list[bytes]:

@@ -65,8 +65,8 @@ def _check(path: Path) -> None:
     if found != "ok":
         found = found.splitlines()[-1]
         raise DatabaseCorrupt(
-            f"The database {path} is corrupt ({found}); restore a copy, or save what can be saved "
-            f"with `sqlite3 {path} .recover`."
+            f"The database {path} is corrupt ({found}); restore a copy that `batch-api backup` "
+            f"made, or save what can be saved with `sqlite3 {path} .recover`."
         )
 
 

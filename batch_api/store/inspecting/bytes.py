@@ -40,6 +40,11 @@ class Bytes:
         self._inputs = folder.database.execute(_INPUTS).fetchall()
         self._results = {id for (id,) in folder.database.execute(_RESULTS)}
 
+    @property
+    def needed(self) -> set[str]:
+        """What has to be on the disk."""
+        return {*self.known, *(row["input_file_id"] for row in self._inputs)}
+
     def missing(self) -> Iterator[Finding]:
         for id, (bytes, _) in self.known.items():
             if id not in self._folder.blobs:
@@ -69,7 +74,7 @@ class Bytes:
 
     def orphaned(self) -> Iterator[Finding]:
         """Of a running server only what is too old to be on its way to a row."""
-        held = self.known.keys() | self._results | {row["input_file_id"] for row in self._inputs}
+        held = self.needed | self._results
         oldest = time.time() - _FRESH_SECONDS
         for name, blob in self._folder.blobs.items():
             if name in held or not _OURS.fullmatch(name):
