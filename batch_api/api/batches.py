@@ -11,6 +11,7 @@ from batch_api.api.documents import errors, links, takes
 from batch_api.api.missing import no_such_batch, no_such_cursor, no_such_file
 from batch_api.api.rare_routes import RARE_ENDPOINTS, RareRoutes
 from batch_api.errors import BadRequest, Conflict
+from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus
 from batch_api.schemas.batches import (
     Batch,
@@ -56,6 +57,7 @@ async def create(
             row = _add(session, id, new, created_at=int(now))
         else:
             row = await _get(session, id)
+    await failpoint("create_crash_after_store")
     parts.ring()
     return _batch(row)
 
@@ -98,6 +100,7 @@ async def cancel(id: str, parts: Parts) -> Batch:
         cancelled = await batches.cancel(session, id, now=parts.clock.now())
         row = await _get(session, id)
     if cancelled:
+        await failpoint("cancel_event_lost")
         parts.ring()
     elif row.status not in (BatchStatus.CANCELLING, BatchStatus.CANCELLED):
         raise Conflict(f"Cannot cancel a batch with status '{row.status}'.")

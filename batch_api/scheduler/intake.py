@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from batch_api.clock import Clock
+from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.reading import InputReader, Limits
@@ -14,7 +15,8 @@ from batch_api.store import batches, files, requests
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.tables import BatchRow
-from batch_api.upstream import UpstreamUnusable
+from batch_api.store.trouble import passes
+from batch_api.unusable import UpstreamUnusable
 from batch_api.upstreams import Upstreams
 from batch_api.waiting import wait
 
@@ -22,7 +24,7 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
 
-NO_INPUT = Problem("invalid_request", "The input file is gone.", "file_id")
+NO_INPUT = Problem("invalid_request", "The input file is gone or can't be read.", "file_id")
 
 
 class Intake:
@@ -95,7 +97,12 @@ class Intake:
         reader = InputReader(self._blobs.path(batch.input_file_id), rules, self._limits)
         try:
             await self._insert(batch, reader)
-        except FileNotFoundError:
+        except OSError as error:
+            if passes(error):
+                raise
+            log.error(
+                "input is gone or can't be read", extra={"batch": batch.id, "reason": str(error)}
+            )
             await self._refuse(batch, [NO_INPUT])
             return
         if self._stop.is_set():
@@ -114,6 +121,7 @@ class Intake:
                 await requests.add(session, batch.number, page)
 
     async def _accept(self, batch: BatchRow, total: int) -> None:
+        await failpoint("cancel_reverted")
         async with self._database.write.begin() as session:
             await batches.set_total(session, batch.number, total)
             started = await batches.start(session, batch.number, now=self._clock.now())

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import case, delete, exists, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from batch_api.lifecycle import FINAL_STATUSES, BatchStatus
+from batch_api.lifecycle import FINAL_STATUSES, BatchStatus, RequestState
 from batch_api.store.pages import Page, rows_after
-from batch_api.store.tables import BatchRow
+from batch_api.store.tables import BatchRow, RequestRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,14 @@ class Running:
 
     number: int
     id: str
+    tenant: str
     endpoint: str
     input_file_id: str
+    expires_at: int | None
+    mean_output_tokens: float
+    """Of its answers so far."""
+    is_waiting: bool
+    """It has requests that nobody works on."""
 
 
 def add(
@@ -116,9 +122,23 @@ async def open_ones(session: AsyncSession, *statuses: BatchStatus) -> Sequence[B
 
 async def running(session: AsyncSession) -> list[Running]:
     """The batches in progress, oldest first."""
-    columns = (BatchRow.number, BatchRow.id, BatchRow.endpoint, BatchRow.input_file_id)
+    waiting = exists().where(
+        RequestRow.batch_number == BatchRow.number, RequestRow.state == RequestState.PENDING
+    )
+    answers = BatchRow.completed + BatchRow.failed
     rows = await session.execute(
-        select(*columns)
+        select(
+            BatchRow.number,
+            BatchRow.id,
+            literal("default").label("tenant"),
+            BatchRow.endpoint,
+            BatchRow.input_file_id,
+            BatchRow.expires_at,
+            (1.0 * BatchRow.output_tokens / case((answers > 0, answers), else_=1)).label(
+                "mean_output_tokens"
+            ),
+            waiting.label("is_waiting"),
+        )
         .where(BatchRow.trimmed_at.is_(None), BatchRow.status == BatchStatus.IN_PROGRESS)
         .order_by(BatchRow.number)
     )

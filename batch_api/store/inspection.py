@@ -55,7 +55,7 @@ def inspect(
 
 
 def _inspect(folder: Folder, *, deep: bool, results_are_kept: bool) -> Inspection:
-    if corrupt := tuple(soundness.corruption(folder.database, deep=deep)):
+    if corrupt := tuple(soundness.corruption(folder, deep=deep)):
         return Inspection(corrupt, (), {}, folder.is_running)
     soundness.check_revision(folder.database)
     batches, blobs = promise.read_batches(folder.database), Bytes(folder)

@@ -130,18 +130,19 @@ class Site:
         content: bytes,
         *,
         id: str = "batch_1",
+        input_id: str = INPUT,
         expires_at: int | None = None,
         output_expires_after_seconds: int | None = None,
     ) -> int:
         """The number of a new batch of an uploaded file."""
-        await self.upload(content)
+        await self.upload(content, input_id)
         async with self.database.write.begin() as session:
             batch = batches.add(
                 session,
                 id=id,
                 endpoint=CHAT,
                 completion_window="24h",
-                input_file_id=INPUT,
+                input_file_id=input_id,
                 output_file_id=f"file-out-{id}",
                 error_file_id=f"file-err-{id}",
                 created_at=int(self.clock.now()),

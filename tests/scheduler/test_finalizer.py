@@ -13,6 +13,7 @@ from batch_api.schemas.lines import answered_line
 from batch_api.store import batches, files
 from batch_api.store.requests import Lease, Settlement
 from tests.scheduler.site import INPUT, Site, ids, questions, until
+from tests.store import rows
 
 OUTPUT, ERRORS = "file-out-batch_1", "file-err-batch_1"
 COMPLETED, FAILED = RequestState.COMPLETED, RequestState.FAILED
@@ -30,7 +31,7 @@ async def begin(site: Site, lines: int, *, expires_after_seconds: int | None = N
 
 
 async def lease(site: Site, number: int, limit: int) -> list[Lease]:
-    return await site.ledger.lease([number], limit)
+    return await site.ledger.lease([rows.running(number)], limit)
 
 
 async def settle(site: Site, leases: Sequence[Lease], state: RequestState = COMPLETED) -> None:

@@ -25,7 +25,7 @@ async def complete(database: Database, number: int) -> None:
 async def test_a_lease_that_ran_out_is_taken_back_and_the_dispatcher_told(site: Site) -> None:
     number = await rows.add_batch(site.database, lines=2)
     bell = site.wakeup.bell()
-    await site.ledger.lease([number], 1)
+    await site.ledger.lease([rows.running(number)], 1)
 
     assert await site.janitor.reclaim_once() == 0
     assert not bell.is_set()
@@ -37,7 +37,7 @@ async def test_a_lease_that_ran_out_is_taken_back_and_the_dispatcher_told(site: 
 
 async def test_a_jump_of_the_wall_clock_takes_no_lease(site: Site) -> None:
     number = await rows.add_batch(site.database, lines=1)
-    await site.ledger.lease([number], 1)
+    await site.ledger.lease([rows.running(number)], 1)
 
     for jump in (DAY, -3 * DAY):
         site.clock.wall += jump
@@ -113,7 +113,7 @@ async def test_batches_are_trimmed_one_after_the_other(site: Site) -> None:
 
 async def test_a_start_takes_back_leases_and_sweeps_what_no_row_knows(site: Site) -> None:
     number = await rows.add_batch(site.database, lines=2, input_file_id="file-held")
-    await site.ledger.lease([number], 1)
+    await site.ledger.lease([rows.running(number)], 1)
     await site.upload(b"x", "file-kept")
     for orphan in ("file-orphan", "file-kept.unfinished", "file-held"):
         site.blobs.path(orphan).touch()

@@ -26,7 +26,7 @@ async def number(site: Site) -> int:
 
 async def test_answers_are_recorded_in_a_group_with_their_counts(site: Site, number: int) -> None:
     ledger = site.ledger
-    first, second, third = await ledger.lease([number], 3)
+    first, second, third = await ledger.lease([rows.running(number)], 3)
     ledger.enter(answered(first, usage=Usage(1, 2, 3, 4), model="m"))
     ledger.enter(answered(second, usage=Usage(1, 2, 3, 4)))
     ledger.enter(failed(third))
@@ -43,7 +43,7 @@ async def test_answers_are_recorded_in_a_group_with_their_counts(site: Site, num
 
 async def test_the_last_answer_starts_the_finalizing_and_rings(site: Site, number: int) -> None:
     bell, ledger = site.wakeup.bell(), site.ledger
-    for lease in await ledger.lease([number], 4):
+    for lease in await ledger.lease([rows.running(number)], 4):
         assert not bell.is_set()
         ledger.enter(failed(lease))
         await ledger.record_once()
@@ -56,7 +56,7 @@ async def test_the_last_answer_starts_the_finalizing_and_rings(site: Site, numbe
 async def test_answers_for_several_batches_are_counted_apart(site: Site, number: int) -> None:
     other = await rows.add_batch(site.database, "batch_2", lines=1)
     ledger = site.ledger
-    leases = await ledger.lease([number, other], 5)
+    leases = await ledger.lease([rows.running(number), rows.running(other)], 5)
     for lease in leases:
         ledger.enter(answered(lease))
 
@@ -70,10 +70,10 @@ async def test_a_late_answer_is_dropped_and_not_counted(
     site: Site, number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = site.ledger
-    (late,) = await ledger.lease([number], 1)
+    (late,) = await ledger.lease([rows.running(number)], 1)
     site.clock.steady += site.settings.lease_seconds
     await site.janitor.reclaim_once()
-    (in_time,) = await ledger.lease([number], 1)
+    (in_time,) = await ledger.lease([rows.running(number)], 1)
     ledger.enter(answered(late))
 
     assert await ledger.record_once() == 0
@@ -88,10 +88,10 @@ async def test_a_late_answer_does_not_end_the_renewals_of_the_lease_after_it(
     site: Site, number: int
 ) -> None:
     ledger = site.ledger
-    (late,) = await ledger.lease([number], 1)
+    (late,) = await ledger.lease([rows.running(number)], 1)
     site.clock.steady += site.settings.lease_seconds
     await site.janitor.reclaim_once()
-    await ledger.lease([number], 1)
+    await ledger.lease([rows.running(number)], 1)
     ledger.enter(answered(late))
     await ledger.record_once()
 
@@ -100,7 +100,7 @@ async def test_a_late_answer_does_not_end_the_renewals_of_the_lease_after_it(
 
 async def test_what_is_held_is_renewed_and_not_taken_back(site: Site, number: int) -> None:
     ledger = site.ledger
-    first, second = await ledger.lease([number], 2)
+    first, second = await ledger.lease([rows.running(number)], 2)
     for _ in range(5):
         site.clock.steady += site.settings.lease_seconds / 2
         assert await ledger.renew_once() == 2
@@ -114,7 +114,7 @@ async def test_what_is_held_is_renewed_and_not_taken_back(site: Site, number: in
 
 async def test_an_answer_is_held_until_it_is_recorded(site: Site, number: int) -> None:
     ledger = site.ledger
-    (lease,) = await ledger.lease([number], 1)
+    (lease,) = await ledger.lease([rows.running(number)], 1)
     ledger.enter(answered(lease))
 
     assert await ledger.renew_once() == 1
@@ -124,19 +124,19 @@ async def test_an_answer_is_held_until_it_is_recorded(site: Site, number: int) -
 
 async def test_a_released_request_comes_back_after_its_delay(site: Site, number: int) -> None:
     ledger = site.ledger
-    first, *_ = await ledger.lease([number], 4)
+    first, *_ = await ledger.lease([rows.running(number)], 4)
     await ledger.release(first, failures=2, delay_seconds=5.0)
 
-    assert await ledger.lease([number], 4) == []
+    assert await ledger.lease([rows.running(number)], 4) == []
     site.clock.steady += 5.0
-    (again,) = await ledger.lease([number], 4)
+    (again,) = await ledger.lease([rows.running(number)], 4)
     assert (again.id, again.failures) == (first.id, 2)
 
 
 async def test_a_closed_ledger_records_what_is_left_and_ends(site: Site, number: int) -> None:
     ledger: Ledger = site.ledger
     recording = [asyncio.create_task(ledger.record()), asyncio.create_task(ledger.renew())]
-    for lease in await ledger.lease([number], 4):
+    for lease in await ledger.lease([rows.running(number)], 4):
         ledger.enter(answered(lease))
     ledger.close()
 

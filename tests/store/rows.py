@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from batch_api.lifecycle import BatchStatus, RequestState
 from batch_api.store import batches, files, requests, uploads
+from batch_api.store.batches import Running
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease, Place, Settlement
 from batch_api.store.tables import BatchRow, RequestRow
@@ -89,6 +90,26 @@ async def lease(
         return await requests.lease(
             session, number, limit=limit, now=now, until=now + LEASE_SECONDS
         )
+
+
+def running(
+    number: int,
+    *,
+    tenant: str = "default",
+    expires_at: int | None = None,
+    mean_output_tokens: float = 0.0,
+) -> Running:
+    """A batch in progress with requests to run."""
+    return Running(
+        number=number,
+        id=f"batch_{number}",
+        tenant=tenant,
+        endpoint="/v1/chat/completions",
+        input_file_id="file-in",
+        expires_at=expires_at,
+        mean_output_tokens=mean_output_tokens,
+        is_waiting=True,
+    )
 
 
 async def settle(database: Database, *settlements: Settlement) -> list[Settlement]:
