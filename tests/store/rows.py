@@ -46,7 +46,12 @@ def place(line: int) -> Place:
 
 
 async def add_file(
-    database: Database, id: str, *, purpose: str = "batch", expires_at: int | None = None
+    database: Database,
+    id: str,
+    *,
+    purpose: str = "batch",
+    created_at: int = 1,
+    expires_at: int | None = None,
 ) -> None:
     async with database.write.begin() as session:
         files.add(
@@ -56,7 +61,7 @@ async def add_file(
             purpose=purpose,
             bytes=1,
             sha256="",
-            created_at=1,
+            created_at=created_at,
             expires_at=expires_at,
         )
 
