@@ -23,7 +23,7 @@ from batch_api.lifecycle import BatchStatus
 from batch_api.schemas.ids import batch_id, file_id
 from batch_api.settings import Settings
 from batch_api.store import batches, files
-from batch_api.store.blobs import sync_folder
+from batch_api.store.folders import sync
 from batch_api.store.tables import BatchRow
 
 _POLL_SECONDS = 0.2
@@ -244,12 +244,12 @@ def _copy(source: Path, target: Path) -> None:
         writer.flush()
         os.fsync(writer.fileno())
     unfinished.replace(target)
-    sync_folder(target.absolute().parent)
+    sync(target.absolute().parent)
 
 
 def _remove_state(job: Job) -> None:
     job.state.rename(job.removed)
-    sync_folder(job.removed.absolute().parent)
+    sync(job.removed.absolute().parent)
     _sweep(job)
 
 

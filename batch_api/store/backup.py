@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch_api.errors import Unusable
-from batch_api.store.blobs import BLOBS_FOLDER, UNFINISHED, sync_folder
+from batch_api.store.blobs import BLOBS_FOLDER, UNFINISHED
 from batch_api.store.database import DATABASE_NAME
+from batch_api.store.folders import make, sync
 from batch_api.store.inspecting.bytes import Bytes
 from batch_api.store.inspecting.folder import Folder, opened
 
@@ -51,7 +52,7 @@ def back_up(data_dir: Path, destination: Path) -> Backup:
 
 def _make_empty(destination: Path) -> None:
     try:
-        destination.mkdir(parents=True, exist_ok=True)
+        make(destination)
         is_empty = not any(destination.iterdir())
     except OSError as error:
         raise BackupFailed(f"{destination} can't be written: {error.strerror}.") from error
@@ -68,10 +69,9 @@ def _back_up(folder: Folder, destination: Path) -> Backup:
     needed = _take_until_complete(folder, database, blobs)
     for name in _names(blobs) - needed:
         (blobs / name).unlink()
-    sync_folder(blobs)
+    sync(blobs)
     database.rename(destination / DATABASE_NAME)
-    sync_folder(destination)
-    sync_folder(destination.absolute().parent)
+    sync(destination)
     sizes = [path.stat().st_size for path in blobs.iterdir()]
     return Backup(len(sizes), sum(sizes))
 
@@ -100,7 +100,7 @@ def _take_database(folder: Folder, copy: Path) -> set[str]:
         folder.database.backup(target)
         # So that it is one file; the first server that opens it turns the WAL on again.
         target.execute("PRAGMA journal_mode = DELETE")
-    _sync(copy)
+    sync(copy)
     return needed
 
 
@@ -120,13 +120,8 @@ def _take(source: Path, target: Path) -> None:
         if error.errno not in _NO_LINKS:
             raise
         shutil.copyfile(source, target)
-        _sync(target)
+        sync(target)
 
 
 def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch_api.failpoints import failpoint
+from batch_api.store import folders
 from batch_api.store.room import Room
 from batch_api.store.trouble import DiskFailed, passes
 
@@ -75,7 +76,7 @@ class Blobs:
     def __init__(self, folder: Path, *, min_free_bytes: int | None = None) -> None:
         """`min_free_bytes`: as Room has it."""
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folders.make(folder)
         self._being_written: set[str] = set()
         self.room = Room(folder, min_free_bytes=min_free_bytes)
 
@@ -130,7 +131,7 @@ class Blobs:
         written = writer.seal()
         with _believed("a file can't get its name"):
             self._unfinished(id).replace(self.path(id))
-            sync_folder(self._folder)
+            folders.sync(self._folder)
         return written
 
     def _unfinished(self, id: str) -> Path:
@@ -157,15 +158,6 @@ def _discard(file: BinaryIO, unfinished: Path) -> None:
     with suppress(OSError):  # it writes what is buffered; what is to stay was synced before
         file.close()
     unfinished.unlink(missing_ok=True)
-
-
-def sync_folder(path: Path) -> None:
-    """The names in it are on the disk when this returns. Blocks."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_slices(path: Path, slices: list[tuple[int, int]]) -> list[bytes]:

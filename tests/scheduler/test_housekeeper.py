@@ -16,6 +16,7 @@ from tests.store import rows
 
 DAY = 86_400
 MIB = 1024 * 1024
+_LOOK_SECONDS = 0.05
 
 
 async def finish(site: Site, number: int, answer: bytes = b"{}\n") -> None:
@@ -212,6 +213,7 @@ async def test_a_database_grown_by_answers_shrinks_again_in_bites(site: Site) ->
     database = site.settings.data_dir / DATABASE_NAME
     grown = database.stat().st_size
     assert grown > 55 * MIB
+    assert database.with_name(f"{DATABASE_NAME}-wal").stat().st_size < 20 * MIB
 
     await trim(site)
     assert database.stat().st_size >= grown, "nothing is given back before"
@@ -224,3 +226,14 @@ async def test_a_database_grown_by_answers_shrinks_again_in_bites(site: Site) ->
     assert database.stat().st_size < 30 * MIB, "more than what is kept for the next answers"
     found = await asyncio.to_thread(inspect, site.settings.data_dir, deep=True)
     assert found.is_all_right, str(found)
+
+
+async def test_a_server_at_work_keeps_house_by_itself(site: Site) -> None:
+    number = await rows.add_batch(site.database, lines=3)
+    await finish(site, number)
+    await remove(site, number)
+    async with site.running():
+        await site.put_blobs("file-orphan")
+        while await rows.outcomes(site.database, number) or "file-orphan" in site.blobs_on_disk():
+            site.clock.steady += 3_600
+            await asyncio.sleep(_LOOK_SECONDS)
