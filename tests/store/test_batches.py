@@ -249,8 +249,12 @@ async def test_a_deleted_batch_leaves_no_rows_and_its_numbers_are_not_used_again
         await requests.end_unrun(session, number, RequestState.CANCELLED, leased_too=True)
         left, final = BatchStatus.CANCELLING, BatchStatus.CANCELLED
         assert await batches.finish(session, number, left, final, now=4.0)
-        await requests.remove(session, number)
-        assert await batches.remove(session, number)
+        assert await batches.remove(session, number, now=5.0)
+        assert not await batches.remove(session, number, now=6.0)
+        assert await batches.removed(session) == number
+        assert await requests.remove(session, number, limit=10) == 2
+        await batches.drop(session, number)
+        assert await batches.removed(session) is None
 
     other = await add_batch(database, "batch_2", lines=2)
     (again, _) = await lease(database, other)
@@ -264,6 +268,6 @@ async def test_only_a_final_batch_is_removed(database: Database) -> None:
     number = await add_batch(database)
 
     async with database.write.begin() as session:
-        assert not await batches.remove(session, number)
+        assert not await batches.remove(session, number, now=5.0)
 
     assert await status(database, number) == BatchStatus.VALIDATING
