@@ -18,5 +18,4 @@ def faked(seconds_ahead: int) -> dict[str, str]:
         "LD_PRELOAD": str(libraries[0]),
         "FAKETIME": f"+{seconds_ahead}s",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",  # or Python compiles all that it imports anew
     }
