@@ -17,14 +17,14 @@ from tests.soak.customer import Customer
 from tests.soak.orders import Kind, orders
 from tests.soak.troubles import Troubles
 
-_CUSTOMERS = 2
+_CUSTOMERS = 4
 _UPSTREAMS = 2
 _MOST_IN_FLIGHT = 16
 _SETTLING_SECONDS = 240
 _JUMP_SECONDS = 2 * 3600
 _SETTINGS: dict[str, object] = {
     "max_in_flight": _MOST_IN_FLIGHT,
-    "request_timeout_seconds": 3,
+    "request_timeout_seconds": 5,
     "max_answer_bytes": 1024 * 1024,
     "lease_seconds": 10,
     "cancel_grace_seconds": 3,
@@ -90,6 +90,8 @@ class Soak:
         self._stop = threading.Event()
         self._stops: Counter[str] = Counter()
         self._jumped_seconds = 0
+        self._start_seconds = 0.0
+        """That it took last: what is short on one machine is too short for another."""
         self._upstreams = [
             StandinProcess(_made(folder / f"upstream-{number}"), delay_ms=10)
             for number in range(_UPSTREAMS)
@@ -107,7 +109,7 @@ class Soak:
         with ExitStack() as running:
             for upstream in self._upstreams:
                 running.enter_context(upstream)
-            self._server.start(**faked(0))
+            self._start()
             running.push(self._server.__exit__)
             client = running.enter_context(self._server.client(max_retries=0)).with_options(
                 timeout=20
@@ -141,7 +143,7 @@ class Soak:
 
     def _live_and_stop(self) -> None:
         try:
-            self._server.live(self._chance.uniform(2, 10))
+            self._server.live(self._start_seconds * self._chance.uniform(0.5, 5))
         except HasEnded as error:
             self._audit.complaints.append(f"the server ended by itself {error}")
         how = self._chance.choices(
@@ -155,13 +157,18 @@ class Soak:
             self._server.kill()
         if "again" in how:
             self._server.spawn(**faked(self._jumped_seconds))
-            self._stop.wait(self._chance.uniform(0.1, 2))
+            self._stop.wait(self._start_seconds * self._chance.uniform(0.1, 1))
             self._server.kill()
         self._audit.look(is_killed=how != "terminated")
         if self._chance.random() < 0.3:
             self._stops["clock jumped two hours"] += 1
             self._jumped_seconds += _JUMP_SECONDS
+        self._start()
+
+    def _start(self) -> None:
+        began = time.monotonic()
         self._server.start(**faked(self._jumped_seconds))
+        self._start_seconds = time.monotonic() - began
 
     def _end(self, customers: list[Customer]) -> None:
         self._stop.clear()

@@ -59,7 +59,7 @@ class Troubles:
         """Until `closing`; then it is well for ever, but for poison."""
         self._set(_WELL)
         while not closing.is_set():
-            self._watch(self._chance.uniform(1, 5), closing)
+            self._watch(self._chance.uniform(1, 8), closing)
             self._have(closing)
         self._set(_WELL)
 
@@ -71,9 +71,9 @@ class Troubles:
     def _have(self, closing: threading.Event) -> None:
         seconds = self._chance.uniform(0.2, 4)
         dice = self._chance.random()
-        if dice < 0.25:
+        if dice < 0.15:
             self._kill("killed", seconds / 2, closing)
-        elif dice < 0.35:
+        elif dice < 0.25:
             psutil.Process(self._upstream.pid).send_signal(signal.SIGSTOP)
             closing.wait(seconds)
             self._kill("stopped, then killed", 0, closing)
