@@ -70,6 +70,13 @@ def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     assert _serve(tmp_path).startswith("batch-api: The data folder")
 
 
+def test_a_data_folder_that_can_not_be_made_is_refused(tmp_path: Path) -> None:
+    refused = _refusal("serve", "--port", "0", "--data-dir", "/proc/nowhere/data")
+
+    assert refused.startswith("batch-api: The data folder /proc/nowhere/data")
+    assert refused.count("\n") == 1
+
+
 def test_a_second_server_on_a_data_folder_is_refused(tmp_path: Path) -> None:
     with Server(tmp_path, "http://127.0.0.1:9") as server:
         refused = _serve(tmp_path)
