@@ -20,11 +20,13 @@ from sqlalchemy.ext.asyncio import (
 
 from batch_api.errors import Unusable
 from batch_api.failpoints import failpoint
+from batch_api.store import folders
 from batch_api.store.blobs import BLOBS_FOLDER
 from batch_api.store.schema import check_presence, upgrade
 from batch_api.store.trouble import (
     DiskFailed,
     StoreError,
+    end_at_once,
     has_failed,
     is_out_of_space,
     passes,
@@ -115,10 +117,18 @@ class Database:
     def _on_error(self, context: ExceptionContext) -> None:
         error = context.original_exception
         if has_failed(error):
-            self.give_up(_failure(error))
+            failure = _failure(error)
+            if _is_commit(context):
+                end_at_once(failure)
+            self.give_up(failure)
             context.chained_exception = self._failure
         elif passes(error):
             self._trouble, self._troubled_at = context.sqlalchemy_exception, time.monotonic()
+
+
+def _is_commit(context: ExceptionContext) -> bool:
+    """Or the rollback after one."""
+    return context.connection is not None and context.statement is None
 
 
 Sessions = async_sessionmaker[AsyncSession]
@@ -153,7 +163,7 @@ def _failure(error: BaseException) -> DiskFailed:
 def take(folder: Path) -> int:
     """Make the folder and hold its lock, until the returned descriptor is closed."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folders.make(folder)
         lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DataFolderUnusable(
