@@ -23,7 +23,7 @@ from batch_api.store.blobs import Blobs
 
 LIMIT = 1000
 CONTENT_TYPE = "multipart/form-data; boundary=b"
-_MANY = 8_000
+_MANY = 3_000
 
 FILE = b'Content-Disposition: form-data; name="file"; filename="in.jsonl"\r\n\r\n'
 PURPOSE = b'Content-Disposition: form-data; name="purpose"\r\n\r\nbatch'

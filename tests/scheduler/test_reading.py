@@ -188,7 +188,7 @@ def test_every_line_of_a_broken_file_is_right_or_has_a_problem(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @settings(
-    deadline=None, max_examples=10_000, suppress_health_check=[HealthCheck.too_slow], database=None
+    deadline=None, max_examples=3_000, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 @given(content=st.one_of(broken_files(), st.binary(max_size=2_000)))
 def test_every_line_of_thousands_of_broken_files_is_right_or_has_a_problem(
