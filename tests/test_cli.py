@@ -54,10 +54,27 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     assert refused == f"batch-api: Can't listen on 127.0.0.1:{port}: Address already in use.\n"
 
 
+def test_a_server_for_other_machines_without_any_key_is_refused(tmp_path: Path) -> None:
+    refused = _serve(tmp_path, "--host", "0.0.0.0", "--upstream", "http://127.0.0.1:9")
+
+    assert refused == (
+        "batch-api: Without a key, a server on 0.0.0.0 would let in whoever reaches it: make one "
+        "with `batch-api keys create NAME`, or say --allow-anyone.\n"
+    )
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("no folder")
 
     assert _serve(tmp_path).startswith("batch-api: The data folder")
+
+
+def test_a_data_folder_that_can_not_be_made_is_refused(tmp_path: Path) -> None:
+    refused = _refusal("serve", "--port", "0", "--data-dir", "/proc/nowhere/data")
+
+    assert refused.startswith("batch-api: The data folder /proc/nowhere/data")
+    assert refused.count("\n") == 1
 
 
 def test_a_second_server_on_a_data_folder_is_refused(tmp_path: Path) -> None:

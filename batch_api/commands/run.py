@@ -25,6 +25,7 @@ from batch_api.settings import Settings
 from batch_api.store import batches, files
 from batch_api.store.folders import sync
 from batch_api.store.tables import BatchRow
+from batch_api.store.tenancy import DEFAULT_TENANT
 
 _POLL_SECONDS = 0.2
 _COPY_BYTES = 1024 * 1024
@@ -77,6 +78,7 @@ async def run_job(job: Job, settings: Settings) -> int:
             "data_dir": job.state,
             # The limits of a server that strangers use; this file is the caller's own.
             "max_batch_lines": _ENOUGH_LINES,
+            "max_queued_lines": _ENOUGH_LINES,
             "max_batch_file_bytes": _ENOUGH_BYTES,
         }
     )
@@ -152,7 +154,7 @@ async def _create(job: Job, it: Embedded, endpoint: str) -> str:
             while chunk := await asyncio.to_thread(file.read, _COPY_BYTES):
                 await writer.write(chunk)
         written = await it.blobs.publish(input_id, writer)
-    async with it.database.write.begin() as session:
+    async with it.database.of(DEFAULT_TENANT).write.begin() as session:
         files.add(
             session,
             id=input_id,

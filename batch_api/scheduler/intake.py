@@ -47,6 +47,7 @@ class Intake:
         self._stop = asyncio.Event()
         self.waits_for: str | None = None
         self._is_one_model = not settings.allow_mixed_models
+        self._most_queued = settings.max_queued_lines
         self._limits = Limits(
             lines=settings.max_batch_lines,
             line_bytes=settings.max_line_bytes,
@@ -106,8 +107,8 @@ class Intake:
             return
         if self._stop.is_set():
             return
-        if reader.problems:
-            await self._refuse(batch, reader.problems)
+        if problems := reader.problems or await self._check_queue(batch, reader.total):
+            await self._refuse(batch, problems)
         else:
             await self._accept(batch, reader.total)
 
@@ -118,6 +119,20 @@ class Intake:
                 continue
             async with self._database.write.begin() as session:
                 await requests.add(session, batch.number, page)
+
+    async def _check_queue(self, batch: BatchRow, total: int) -> list[Problem]:
+        """The queue of its tenant only gets shorter meanwhile: what adds to it is this."""
+        if batch.status == BatchStatus.CANCELLING:
+            return []
+        async with self._database.of(batch.tenant).read() as session:
+            queued = await batches.count_queued_lines(session)
+        if queued + total <= self._most_queued:
+            return []
+        message = (
+            f"Enqueued request limit reached: Limit {self._most_queued}, enqueued {queued}, "
+            f"requested {total}. Please try again once some in_progress batches are completed."
+        )
+        return [Problem("token_limit_exceeded", message)]
 
     async def _forget(self, batch: BatchRow) -> None:
         forgotten = _FORGET_ROWS

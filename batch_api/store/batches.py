@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import case, delete, exists, func, literal, select, update
+from sqlalchemy import case, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import FINAL_STATUSES, BatchStatus, RequestState
@@ -67,6 +67,7 @@ def add(
     error_file_id: str,
     created_at: int,
     expires_at: int | None,
+    input_bytes: int = 0,
     metadata: dict[str, str] | None = None,
     output_expires_after_seconds: int | None = None,
 ) -> BatchRow:
@@ -76,6 +77,7 @@ def add(
         completion_window=completion_window,
         status=BatchStatus.VALIDATING,
         input_file_id=input_file_id,
+        input_bytes=input_bytes,
         output_file_id=output_file_id,
         error_file_id=error_file_id,
         created_at=created_at,
@@ -166,6 +168,17 @@ async def open_ones(session: AsyncSession, *statuses: BatchStatus) -> Sequence[B
     return (await session.scalars(rows)).all()
 
 
+async def count_active(session: AsyncSession) -> int:
+    active = select(func.count()).where(BatchRow.status.not_in(FINAL_STATUSES))
+    return await session.scalar(active) or 0
+
+
+async def count_queued_lines(session: AsyncSession) -> int:
+    """Those of active batches that have no answer yet."""
+    queued = func.sum(BatchRow.total - BatchRow.completed - BatchRow.failed)
+    return await session.scalar(select(queued).where(BatchRow.status.not_in(FINAL_STATUSES))) or 0
+
+
 async def running(session: AsyncSession) -> list[Running]:
     """The batches in progress, oldest first."""
     waiting = exists().where(
@@ -176,7 +189,7 @@ async def running(session: AsyncSession) -> list[Running]:
         select(
             BatchRow.number,
             BatchRow.id,
-            literal("default").label("tenant"),
+            BatchRow.tenant,
             BatchRow.endpoint,
             BatchRow.input_file_id,
             BatchRow.expires_at,

@@ -3,12 +3,25 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, delete, or_, select, union, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    union,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import FINAL_STATUSES
 from batch_api.store.pages import Order, Page, rows_after
 from batch_api.store.tables import BatchRow, FileRow, PartRow
+from batch_api.store.tenancy import narrow
 
 
 class Listed(NamedTuple):
@@ -72,7 +85,7 @@ async def page(
     rows = await rows_after(session, rows, FileRow, after=after, limit=limit, order=order)
     # As Core does it: the ORM takes five times as long, and a page may have 10,000 rows.
     connection = await session.connection()
-    found = (await connection.execute(rows)).all()
+    found = (await connection.execute(narrow(session, rows, FileRow))).all()
     return Page.of([Listed._make(row) for row in found], limit)
 
 
@@ -83,6 +96,19 @@ async def remove(session: AsyncSession, id: str) -> bool:
 
 async def expired(session: AsyncSession, *, now: float) -> Sequence[str]:
     return (await session.scalars(select(FileRow.id).where(FileRow.expires_at <= int(now)))).all()
+
+
+async def stored_bytes(session: AsyncSession) -> int:
+    """What files take up, parts of uploads, and inputs of active batches that are files no more."""
+    is_a_file = exists().where(FileRow.id == BatchRow.input_file_id)
+    sums = (
+        select(func.sum(FileRow.bytes)),
+        select(func.sum(PartRow.bytes)),
+        select(func.sum(BatchRow.input_bytes)).where(
+            BatchRow.status.not_in(FINAL_STATUSES), ~is_a_file
+        ),
+    )
+    return sum(filter(None, await session.scalars(union_all(*sums))))
 
 
 async def expire_old(

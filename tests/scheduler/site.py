@@ -21,6 +21,7 @@ from batch_api.store import batches, files
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.tables import BatchRow
+from batch_api.store.tenancy import DEFAULT_TENANT
 from batch_api.upstreams import Upstreams
 from tests.clock import TurnableClock
 from tests.standin import MODEL, Standin
@@ -143,7 +144,7 @@ class Site:
     ) -> int:
         """The number of a new batch of an uploaded file."""
         await self.upload(content, input_id)
-        async with self.database.write.begin() as session:
+        async with self.database.of(DEFAULT_TENANT).write.begin() as session:
             batch = batches.add(
                 session,
                 id=id,

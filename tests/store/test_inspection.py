@@ -178,7 +178,7 @@ def test_a_count_that_the_tables_forbid_is_found_as_what_it_is(lived_in: LivedIn
 
 
 def test_a_row_of_what_is_gone_is_found(lived_in: LivedIn) -> None:
-    lived_in.execute("INSERT INTO parts VALUES ('part_x', 77, 1, 1)")
+    lived_in.execute("INSERT INTO parts VALUES ('default', 'part_x', 77, 1, 1)")
     lived_in.blob("part_x").write_bytes(b"x")
 
     assert look(lived_in) == [(Kind.BROKEN_REFERENCE, "parts 2")]
