@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import case, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from batch_api.lifecycle import FINAL_STATUSES, BatchStatus, RequestState
 from batch_api.store.pages import Page, rows_after
@@ -207,9 +208,20 @@ async def running(session: AsyncSession) -> list[Running]:
 async def to_validate(session: AsyncSession) -> BatchRow | None:
     """A batch whose lines are not all read yet.
 
-    One that is being cancelled comes first, for it waits for no upstream; then the one whose
-    deadline is nearest, for it waits no longer than until then.
+    One that is being cancelled comes first, for it waits for no upstream; then one of the tenant
+    with the fewest in progress; then the one whose deadline is nearest, for it waits no longer than
+    until then.
     """
+    other = aliased(BatchRow)
+    in_progress = (
+        select(func.count())
+        .where(
+            other.trimmed_at.is_(None),
+            other.status == BatchStatus.IN_PROGRESS,
+            other.tenant == BatchRow.tenant,
+        )
+        .scalar_subquery()
+    )
     row: BatchRow | None = await session.scalar(
         select(BatchRow)
         .where(
@@ -217,7 +229,12 @@ async def to_validate(session: AsyncSession) -> BatchRow | None:
             BatchRow.status.in_([BatchStatus.VALIDATING, BatchStatus.CANCELLING]),
             BatchRow.total.is_(None),
         )
-        .order_by(BatchRow.status == BatchStatus.VALIDATING, BatchRow.expires_at, BatchRow.number)
+        .order_by(
+            BatchRow.status == BatchStatus.VALIDATING,
+            in_progress,
+            BatchRow.expires_at,
+            BatchRow.number,
+        )
         .limit(1)
     )
     return row

@@ -183,15 +183,29 @@ async def test_the_oldest_batch_is_validated_first_after_those_being_cancelled(
     numbers = [await add_batch(database, f"batch_{it}") for it in (1, 2, 3)]
     await move(database, numbers[1], cancel)
 
-    order = []
-    for _ in numbers:
+    assert await validated(database) == ["batch_2", "batch_1", "batch_3"]
+
+
+async def test_a_tenant_with_many_batches_does_not_keep_others_from_being_validated(
+    database: Database,
+) -> None:
+    for number in (1, 2, 3):
+        await add_batch(database, f"batch_{number}", tenant="many", expires_at=number)
+    await add_batch(database, "batch_4", tenant="one", expires_at=4)
+    assert await validated(database) == ["batch_1", "batch_4", "batch_2", "batch_3"]
+
+
+async def validated(database: Database) -> list[str]:
+    """In which order all that wait for it are."""
+    order: list[str] = []
+    while True:
         async with database.read() as session:
             row = await batches.to_validate(session)
-        assert row is not None
+        if row is None:
+            return order
         order.append(row.id)
         await set_total(database, row.number, 1)
         await move(database, row.number, start)
-    assert order == ["batch_2", "batch_1", "batch_3"]
 
 
 async def test_a_deadline_counts_only_while_a_batch_is_in_progress(database: Database) -> None:
