@@ -33,6 +33,7 @@ SOON = aiohttp.ClientTimeout(total=5)
 
 _REST_SECONDS = 1.0
 _MOST_REST_SECONDS = 120.0
+_PIECE_BYTES = 16 * 1024  # of a stream: what waits for a client that takes nothing
 
 
 class _TooLarge(Exception):
@@ -240,7 +241,7 @@ class Answer:
         """Whole lines, as many as have come; at the end what is left. Raises UpstreamBroke."""
         held: list[bytes] = []
         try:
-            async for chunk in self._response.content.iter_any():
+            async for chunk in self._response.content.iter_chunked(_PIECE_BYTES):
                 ended, newline, begun = chunk.rpartition(b"\n")
                 if newline:
                     yield b"".join((*held, ended, newline))

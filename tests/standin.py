@@ -33,9 +33,10 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after: str | None = None
     body: str | None = None
     """Instead of the completion, or of the error that belongs to the status."""
-    ending: Literal["whole", "slow", "half", "reset", "hang"] = "whole"
+    ending: Literal["whole", "slow", "half", "reset", "hang", "lull", "flood"] = "whole"
     """`slow`: in ten pieces over `delay_ms`; `half`: closed in the middle of the body;
-    `reset`: the same with a TCP reset; `hang`: no byte, ever."""
+    `reset`: the same with a TCP reset; `hang`: no byte, ever; `lull`: the first event of a stream,
+    and no other; `flood`: events without an end, as fast as the client takes them."""
     delay_ms: float = 0
     times: int | None = None
     """How often for the same text, before it is answered well; None: always."""
@@ -51,6 +52,12 @@ BROKEN_JSON = Fault(body='{"id": "chatcmpl-1", "object": "chat.comp')
 HANG = Fault(ending="hang")
 HALF = Fault(ending="half")
 RESET = Fault(ending="reset")
+LULL = Fault(ending="lull")
+FLOOD = Fault(ending="flood")
+
+
+_EVENTS_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+_EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n' % (b"la " * 100)
 
 
 class _Message(msgspec.Struct):
@@ -147,6 +154,8 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._text: str | None = None
         """Of the request that is being answered."""
+        self._is_full = False
+        self._is_flooding = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's only behaves like one
@@ -214,6 +223,25 @@ class Connection(asyncio.Protocol):
                 loop.call_later(seconds, self._break_off, answer, fault.ending == "reset")
             case "hang":
                 pass
+            case "lull":
+                self._transport.write(_EVENTS_HEAD + _EVENT)
+            case "flood":
+                self._transport.write(_EVENTS_HEAD)
+                self._flood()
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        if self._is_flooding:
+            self._flood()
+
+    def _flood(self) -> None:
+        self._is_flooding = not self._transport.is_closing()
+        if self._is_flooding and not self._is_full:
+            self._transport.write(_EVENT * 100)
+            asyncio.get_running_loop().call_soon(self._flood)
 
     def _trickle(self, pieces: Iterator[bytes], seconds: float) -> None:
         if self._transport.is_closing():
