@@ -1,7 +1,6 @@
 """The HTTP client for all upstreams, which chats and batches share: which of them is asked."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -95,13 +94,15 @@ class Upstreams:
     @property
     def longest_rest_seconds(self) -> float:
         """Until all of them can be asked again."""
-        wakes = max(upstream.standing.rests_until for upstream in self._upstreams)
-        return max(wakes - time.monotonic(), 0.0)
+        return max(map(_rest_seconds, self._upstreams))
 
     @property
-    def down(self) -> list[str]:
-        """The URLs of those that can't be reached, or answer no request."""
-        return [upstream.url for upstream in self._upstreams if not upstream.is_up]
+    def _shortest_rest(self) -> float:
+        return min(map(_rest_seconds, self._upstreams))
+
+    def count(self, *, up: bool) -> int:
+        """Of those that answer, as far as is known; or of the others."""
+        return sum(upstream.is_up == up for upstream in self._upstreams)
 
     @asynccontextmanager
     async def open(
@@ -197,7 +198,7 @@ class Upstreams:
         if 0 < lacking < len(self._upstreams):
             raise UpstreamAway("Not every upstream can be asked for it now")
         if not refusals:
-            raise UpstreamUnreachable("No upstream can be reached")
+            raise UpstreamUnreachable("No upstream can be reached", self._shortest_rest)
         return refusals[-1]
 
     async def _next(self, asked: Sequence[Upstream], suspicion: int | None) -> Upstream | None:
@@ -218,10 +219,9 @@ class Upstreams:
         awake = [upstream for upstream in self._upstreams if not upstream.is_resting]
         if awake or asked:
             return [upstream for upstream in awake if upstream not in asked]
-        first = min(self._upstreams, key=_rests_until)
         if suspicion is None:
-            return [first]
-        raise UpstreamUnreachable("All upstreams rest", rest_seconds=first.rest_seconds)
+            return [min(self._upstreams, key=_rest_seconds)]
+        raise UpstreamUnreachable("All upstreams rest", self._shortest_rest)
 
     def _admitting(self, askable: list[Upstream], suspicion: int | None) -> list[Upstream]:
         """Nobody overtakes who is more suspicious: that one may be waiting to be alone."""
@@ -266,5 +266,5 @@ def _in_flight(upstream: Upstream) -> int:
     return upstream.standing.in_flight
 
 
-def _rests_until(upstream: Upstream) -> float:
-    return upstream.standing.rests_until
+def _rest_seconds(upstream: Upstream) -> float:
+    return upstream.rest_seconds

@@ -71,7 +71,7 @@ class Program:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._sweep()
+        self.sweep()
         if error is not None:
             error.add_note(f"--- the end of {self._log.name} ---\n{self.log_tail()}")
 
@@ -88,7 +88,7 @@ class Program:
         try:
             self.wait_until_ready()
         except BaseException:
-            self._sweep()
+            self.sweep()
             raise
         return self
 
@@ -162,7 +162,7 @@ class Program:
             return False
         return True
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """End what is left of the sessions that the processes led."""
         for process in self._started:
             with contextlib.suppress(ProcessLookupError):

@@ -69,10 +69,12 @@ def _disk(room: Room) -> Check:
 
 
 async def _upstreams(parts: AllParts) -> Check:
-    """`some`: not all of them tell their models."""
+    """`some`: not all of them tell their models, or are known to answer."""
     try:
         async with asyncio.timeout(_UPSTREAM_SECONDS):
             models = await parts.upstreams.models()
     except (UpstreamUnusable, TimeoutError):
         return {"status": "away"}
-    return {"status": "ok" if models.are_all else "some", "models": len(models.objects)}
+    counts = {"up": parts.upstreams.count(up=True), "down": parts.upstreams.count(up=False)}
+    is_whole = models.are_all and not counts["down"]
+    return {"status": "ok" if is_whole else "some", "models": len(models.objects), **counts}

@@ -298,7 +298,8 @@ class Pause:
         if self.is_on:
             return
         seconds = wish_seconds or self._next_seconds
-        self._next_seconds = min(2 * self._next_seconds, _LONGEST_PAUSE_SECONDS)
+        if not wish_seconds:
+            self._next_seconds = min(2 * self._next_seconds, _LONGEST_PAUSE_SECONDS)
         self._until = self._clock.monotonic() + seconds
         log.info("waiting for an upstream to take requests", extra={"pause_seconds": seconds})
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch_api.failpoints import failpoint
+from batch_api.store import folders
 from batch_api.store.room import Room
 from batch_api.store.trouble import DiskFailed, passes
 
@@ -73,7 +74,7 @@ class Blobs:
     def __init__(self, folder: Path, *, min_free_bytes: int | None = None) -> None:
         """`min_free_bytes`: as Room has it."""
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folders.make(folder)
         self.room = Room(folder, min_free_bytes=min_free_bytes)
 
     def path(self, id: str) -> Path:
@@ -123,15 +124,8 @@ class Blobs:
         written = writer.seal()
         with _believed("a file can't get its name"):
             self._unfinished(id).replace(self.path(id))
-            self._sync_folder()
+            folders.sync(self._folder)
         return written
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _sweep(self, known: set[str]) -> int:
         orphans = [path for path in self._folder.iterdir() if path.name not in known]

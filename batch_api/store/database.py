@@ -20,11 +20,13 @@ from sqlalchemy.ext.asyncio import (
 
 from batch_api.errors import Unusable
 from batch_api.failpoints import failpoint
+from batch_api.store import folders
 from batch_api.store.blobs import BLOBS_FOLDER
 from batch_api.store.schema import check_presence, upgrade
 from batch_api.store.trouble import (
     DiskFailed,
     StoreError,
+    end_at_once,
     has_failed,
     is_out_of_space,
     passes,
@@ -39,7 +41,7 @@ _JOURNAL_BYTES = 64 * 1024 * 1024
 _RECENT_SECONDS = 30
 """A busy database is tried again and again: longer than one try takes."""
 
-_ALWAYS = {"foreign_keys": "ON", "busy_timeout": 10_000, "mmap_size": 0}
+_ALWAYS = {"foreign_keys": "ON", "busy_timeout": 5_000, "mmap_size": 0}
 _WRITER = {
     "journal_mode": "WAL",
     "synchronous": "FULL",
@@ -115,10 +117,18 @@ class Database:
     def _on_error(self, context: ExceptionContext) -> None:
         error = context.original_exception
         if has_failed(error):
-            self.give_up(DiskFailed("the database can't be read or written", error))
+            failure = _failure(error)
+            if _is_commit(context):
+                end_at_once(failure)
+            self.give_up(failure)
             context.chained_exception = self._failure
         elif passes(error):
             self._trouble, self._troubled_at = context.sqlalchemy_exception, time.monotonic()
+
+
+def _is_commit(context: ExceptionContext) -> bool:
+    """Or the rollback after one."""
+    return context.connection is not None and context.statement is None
 
 
 Sessions = async_sessionmaker[AsyncSession]
@@ -126,20 +136,34 @@ Sessions = async_sessionmaker[AsyncSession]
 
 @contextmanager
 def opening(folder: Path) -> Iterator[None]:
-    """What would pass in a server that runs is no way to start one. Raises DataFolderUnusable."""
+    """What would pass in a server that runs is no way to start one.
+
+    Raises DataFolderUnusable and DiskFailed.
+    """
     try:
         yield
     except (OSError, sqlite3.Error, StoreError) as error:
-        if not passes(error):
+        if has_failed(error):
+            raise _failure(error) from error
+        if not (passes(error) or isinstance(error, OSError)):
             raise
-        why = "its disk is full" if is_out_of_space(error) else f"it is in use ({error})"
+        why = "its disk is full" if is_out_of_space(error) else _words_of(error)
         raise DataFolderUnusable(f"The data folder {folder} can't be opened: {why}.") from error
+
+
+def _words_of(error: Exception) -> str:
+    """Without SQLAlchemy's, which are for programmers."""
+    return str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
+
+
+def _failure(error: BaseException) -> DiskFailed:
+    return DiskFailed("the database can't be read or written", error)
 
 
 def take(folder: Path) -> int:
     """Make the folder and hold its lock, until the returned descriptor is closed."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folders.make(folder)
         lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DataFolderUnusable(

@@ -85,8 +85,8 @@ def _check(path: Path) -> None:
 
 def _corrupt(path: Path, fault: str) -> DatabaseCorrupt:
     return DatabaseCorrupt(
-        f"The database {path} is corrupt ({fault}); restore a copy, or save what can be saved "
-        f"with `sqlite3 {path} .recover`."
+        f"The database {path} is corrupt ({fault}); restore a copy and remove the -wal and -shm "
+        f"files beside it, or save what can be saved with `sqlite3 {path} .recover`."
     )
 
 

@@ -70,7 +70,8 @@ async def site(settings: Settings, migrated: Path) -> AsyncIterator[Site]:
     shutil.copy(migrated, settings.data_dir)
     database = await Database.open(settings.data_dir)
     upstream = ScriptedUpstream()
-    upstreams = Upstreams([await upstream.start()], timeout_seconds=10)
+    url = await upstream.start()
+    upstreams = Upstreams([url], timeout_seconds=10, max_answer_bytes=MIB)
     clock = TurnableClock()
     rings: list[float] = []
     app = create_app(

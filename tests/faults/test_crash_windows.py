@@ -289,7 +289,7 @@ def test_replicas_execute_once(stage: Stage) -> None:
     replicas = [stage.server("replicas_execute_once=sleep:500") for _ in range(2)]
     with ExitStack() as stack:
         for replica in replicas:
-            stack.push(replica.__exit__)
+            stack.callback(replica.sweep)
             replica.spawn()
         while not any(replica.has_ended for replica in replicas):
             time.sleep(_POLL_SECONDS)
