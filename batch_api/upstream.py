@@ -181,7 +181,7 @@ class Upstream:
             self._may_be_down("does not answer in time")
             message = f"{self.url} did not answer in time"
             return UpstreamTimedOut(message, had_company=company, had_begun=had_begun)
-        self._failed(visit, repr(error))
+        self._failed(visit, type(error).__name__)
         if isinstance(error, _TooLarge):
             return AnswerTooLarge(
                 f"{self.url} answered with more than {self._patience.bytes} bytes"

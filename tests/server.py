@@ -21,7 +21,7 @@ from openai import OpenAI
 
 from tests.standin import Fault, Stats
 
-_START_SECONDS = 30
+_START_SECONDS = 90
 _STOP_SECONDS = 60
 _POLL_SECONDS = 0.02
 _TAIL_BYTES = 4000
