@@ -14,6 +14,7 @@ from openai import AsyncOpenAI
 from openai.types import Batch
 
 from batch_api.api.app import create_app
+from batch_api.api.keys import Keyring
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings
@@ -143,6 +144,7 @@ async def _running(
         settings=settings,
         clock=clock,
         ring=scheduler.ring,
+        keyring=await Keyring.open(database, settings, clock),
     )
     async with asyncio.TaskGroup() as group, serving(app) as url, sdk(url) as client:
         group.create_task(scheduler.run(stop))

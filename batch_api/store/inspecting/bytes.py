@@ -1,13 +1,11 @@
 """The blobs against the rows that speak of them."""
 
 import hashlib
-import re
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 
 from batch_api.lifecycle import FINAL_STATUSES
-from batch_api.store.blobs import UNFINISHED
+from batch_api.store.blobs import UNFINISHED, is_ours
 from batch_api.store.inspecting.findings import Finding, Kind
 from batch_api.store.inspecting.folder import Folder
 
@@ -18,13 +16,16 @@ _INPUTS = f"""
     FROM batches LEFT JOIN requests ON batch_number = number
     WHERE status NOT IN ({_FINAL}) GROUP BY number
 """  # noqa: S608 our own words
+_NEEDED = f"""
+    SELECT id FROM files UNION SELECT id FROM parts
+    UNION SELECT input_file_id FROM batches WHERE status NOT IN ({_FINAL})
+"""  # noqa: S608
 _RESULTS = f"""
     SELECT output_file_id FROM batches WHERE status NOT IN ({_FINAL})
     UNION ALL SELECT error_file_id FROM batches WHERE status NOT IN ({_FINAL})
 """  # noqa: S608
 _STILL_KNOWN = "SELECT 1 FROM files WHERE id = :id UNION ALL SELECT 1 FROM parts WHERE id = :id"
 
-_OURS = re.compile(rf"(file-|part_)[A-Za-z0-9_-]+({re.escape(UNFINISHED)})?")
 _FRESH_SECONDS = 3600.0
 
 
@@ -67,12 +68,12 @@ class Bytes:
             elif deep and sha256 and self._sha256(id) not in (sha256, None):
                 yield Finding(Kind.DAMAGED_BYTES, id, "Its bytes are not the ones it came with.")
 
-    def orphaned(self) -> Iterator[Finding]:
+    def orphaned(self, *, now: float) -> Iterator[Finding]:
         """Of a running server only what is too old to be on its way to a row."""
-        held = self.known.keys() | self._results | {row["input_file_id"] for row in self._inputs}
-        oldest = time.time() - _FRESH_SECONDS
+        held = needed_blobs(self._folder.database) | self._results
+        oldest = now - _FRESH_SECONDS
         for name, blob in self._folder.blobs.items():
-            if name in held or not _OURS.fullmatch(name):
+            if name in held or not is_ours(name):
                 continue
             if not self._folder.is_running or (
                 blob.changed_at < oldest and not name.endswith(UNFINISHED)
@@ -82,7 +83,7 @@ class Bytes:
 
     def foreign(self) -> list[str]:
         """Names that are not ours."""
-        return sorted(name for name in self._folder.blobs if not _OURS.fullmatch(name))
+        return sorted(name for name in self._folder.blobs if not is_ours(name))
 
     def _sha256(self, id: str) -> str | None:
         """None if it has been deleted by now."""
@@ -91,6 +92,11 @@ class Bytes:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return None
+
+
+def needed_blobs(database: sqlite3.Connection) -> set[str]:
+    """What the rows speak of, and so has to be on the disk."""
+    return {id for (id,) in database.execute(_NEEDED)}
 
 
 def is_still_so(folder: Folder, finding: Finding) -> bool:
