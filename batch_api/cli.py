@@ -252,6 +252,19 @@ def revoke_key(
     _run(revoke_key(settings.data_dir, id), settings)
 
 
+@app.command()
+def backup(
+    destination: Annotated[Path, typer.Argument(help="A folder that is empty or not there.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Copy the data folder, while a server works on it or not."""
+    from batch_api.commands.backup import backup
+
+    folder = _settings(data_dir=data_dir).data_dir
+    with _refusing():
+        raise typer.Exit(backup(folder, destination))
+
+
 def _settings(**given: Any) -> Settings:
     """From the environment and the options that were given."""
     _forget_service_links()

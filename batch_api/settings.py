@@ -35,6 +35,7 @@ Seconds = Annotated[float, Field(gt=0)]
 Host = Annotated[str, StringConstraints(to_lower=True, pattern=r"^(\*|[^\s/:]+|[0-9a-fA-F:]+)$")]
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$")]
 Window = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,3}[hd]$")]
+Days = Annotated[float, Field(gt=0)]
 GraceSeconds = Annotated[float, Field(ge=0)]
 
 
@@ -111,6 +112,12 @@ class Settings(BaseSettings):
     """For what is in flight when a batch is cancelled."""
     shutdown_grace_seconds: GraceSeconds = 30
     """For what is in flight at SIGTERM."""
+
+    keep_files_days: Days | None = None
+    """Uploaded ones; None, here and below: as long as they themselves say, or for ever."""
+    keep_results_days: Days | None = None
+    keep_batches_days: Days | None = None
+    """After their end."""
 
     failpoints: str = ""
     """Only tests set it: where to die or to sleep."""

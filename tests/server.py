@@ -21,7 +21,7 @@ from openai import OpenAI
 
 from tests.standin import Fault, Stats
 
-_START_SECONDS = 30
+_START_SECONDS = 120
 _STOP_SECONDS = 60
 _POLL_SECONDS = 0.02
 _TAIL_BYTES = 4000
@@ -83,8 +83,9 @@ class Program:
     def has_ended(self) -> bool:
         return self._running.poll() is not None
 
-    def start(self) -> Self:
-        self.spawn()
+    def start(self, **environment: str) -> Self:
+        """`environment`: besides the usual one, for this life."""
+        self.spawn(**environment)
         try:
             self.wait_until_ready()
         except BaseException:
@@ -92,7 +93,7 @@ class Program:
             raise
         return self
 
-    def spawn(self) -> None:
+    def spawn(self, **environment: str) -> None:
         """Start without waiting for it to serve."""
         assert all(process.poll() is not None for process in self._started), "it runs already"
         with self._log.open("ab") as log:
@@ -100,7 +101,7 @@ class Program:
                 self._command,
                 stdout=log,
                 stderr=log,
-                env=self._environment,
+                env=self._environment | environment,
                 start_new_session=True,
             )
         self._started.append(process)
@@ -244,7 +245,7 @@ class StandinProcess(Program):
         self.fetch("/fault", method="PUT", body=msgspec.json.encode(fault))
 
     def seen(self) -> list[tuple[str, str]]:
-        """`("received" | "answered", text)`, in the order in which it happened."""
+        """`("received" | "answered" | "spoiled", text)`, in the order in which it happened."""
         lines = self._journal.read_text().split("\n")[:-1]
         return [(event, text) for event, _, text in (line.partition(" ") for line in lines)]
 

@@ -48,15 +48,21 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     headers: dict[str, str] = {}
     """Beside the usual ones."""
     is_gzipped: bool = False
-    ending: Literal["whole", "slow", "half", "reset", "closed", "hang", "endless"] = "whole"
+    ending: Literal["whole", "slow", "half", "reset", "closed", "hang", "endless", "die"] = "whole"
     """`slow`: in ten pieces over `delay_ms`; `half`: closed in the middle of the body; `reset`: the
     same with a TCP reset; `closed`: before its first byte; `hang`: no byte, ever; `endless`: a body
-    that goes on for as long as somebody reads it."""
+    that goes on for as long as somebody reads it; `die`: this whole process does, as by a kill."""
     delay_ms: float = 0
     times: int | None = None
     """How often for the same text, before it is answered well; None: always."""
     is_everywhere: bool = False
     """Also where models are asked for; only for the fault of all requests."""
+
+    @property
+    def spoils(self) -> bool:
+        """What comes of it is no reason to be content with."""
+        is_verdict = self.status < 500 and self.status not in (408, 409, 425, 429)
+        return not is_verdict or self.body is not None
 
     def __str__(self) -> str:
         told = msgspec.json.encode(self).decode().replace(">", r"\u003e")
@@ -71,6 +77,7 @@ HALF = Fault(ending="half")
 RESET = Fault(ending="reset")
 FULL = Fault(status=503)
 CLOSED = Fault(ending="closed")
+DIE = Fault(ending="die")
 ENDLESS = Fault(ending="endless")
 
 
@@ -171,12 +178,12 @@ class Standin:
         for connection in list(self.connections):
             connection.drop()
 
-    def leave(self, text: str, *, answered: bool) -> None:
+    def leave(self, text: str, *, answered: bool, spoiled: bool = False) -> None:
         """Its answer is written, or its client is gone."""
         self.stats.open -= 1
         if answered:
             self.stats.answered += 1
-            self._write("answered", text)
+            self._write("spoiled" if spoiled else "answered", text)
 
     def delay_seconds(self, fault: Fault) -> float:
         jitter_ms = self._random.uniform(0, self._jitter_ms) if self._jitter_ms else 0.0
@@ -200,6 +207,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._text: str | None = None
         """Of the request that is being answered."""
+        self._fault = NO_FAULT
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's only behaves like one
@@ -254,8 +262,8 @@ class Connection(asyncio.Protocol):
         except msgspec.DecodeError:
             self._transport.write(_message(400, _error(400)))
             return
-        fault, self._text = self._standin.receive(content)
-        self._answer(fault, _completion(path, self._text))
+        self._fault, self._text = self._standin.receive(content)
+        self._answer(self._fault, _completion(path, self._text))
 
     def _answer(self, fault: Fault, good: bytes) -> None:
         answer = _misbehaving(fault, good)
@@ -278,6 +286,8 @@ class Connection(asyncio.Protocol):
                 loop.call_later(seconds, self._transport.close)
             case "endless":
                 self._going_on = asyncio.create_task(self._go_on())
+            case "die":
+                os._exit(1)
             case "hang":
                 pass
 
@@ -319,7 +329,7 @@ class Connection(asyncio.Protocol):
     def _leave(self, *, answered: bool) -> None:
         text, self._text = self._text, None
         assert text is not None
-        self._standin.leave(text, answered=answered)
+        self._standin.leave(text, answered=answered, spoiled=self._fault.spoils)
 
     def _send_json(self, content: object) -> None:
         self._transport.write(_message(200, msgspec.json.encode(content)))

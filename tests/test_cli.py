@@ -1,9 +1,12 @@
 """Bad settings are one sentence and exit code 2, before anything serves."""
 
 import os
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from tests.server import Server
@@ -67,12 +70,31 @@ def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     assert _serve(tmp_path).startswith("batch-api: The data folder")
 
 
+def test_a_data_folder_that_can_not_be_made_is_refused(tmp_path: Path) -> None:
+    refused = _refusal("serve", "--port", "0", "--data-dir", "/proc/nowhere/data")
+
+    assert refused.startswith("batch-api: The data folder /proc/nowhere/data")
+    assert refused.count("\n") == 1
+
+
 def test_a_second_server_on_a_data_folder_is_refused(tmp_path: Path) -> None:
     with Server(tmp_path, "http://127.0.0.1:9") as server:
         refused = _serve(tmp_path)
 
         assert refused.startswith("batch-api: The data folder")
         assert f"is in use by another batch-api (process {server.pid})" in refused
+
+
+def test_a_database_from_a_newer_version_is_refused(tmp_path: Path, migrated: Path) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copy(migrated, tmp_path / "data")
+    with closing(sqlite3.connect(tmp_path / "data" / migrated.name)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+
+    refused = _serve(tmp_path)
+
+    assert "was written by a newer batch-api (its schema is 9999); install that" in refused
+    assert refused.count("\n") == 1
 
 
 def test_a_model_folder_that_is_not_there_is_refused_before_anything_starts(

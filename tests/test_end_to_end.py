@@ -230,7 +230,7 @@ def test_the_model_is_listed(client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["demo"]
 
 
-def test_a_killed_worker_is_replaced_and_its_requests_are_answered(
+def test_a_killed_worker_is_replaced_and_its_requests_and_chats_are_answered(
     server: Server, client: OpenAI
 ) -> None:
     lines = [_line(f"count-{n}", "Count to 60.", max_tokens=60) for n in range(150)]
@@ -239,7 +239,11 @@ def test_a_killed_worker_is_replaced_and_its_requests_are_answered(
     done = _done(_wait_for_some_done(client, batch))
 
     killed.kill()
+    completion = client.chat.completions.create(
+        model="demo", messages=[{"role": "user", "content": "What is 2+2?"}], temperature=0
+    )
 
+    assert completion.choices[0].message.content == "4"
     assert 0 < done < 150
     batch = _wait_for(client, batch, "completed")
     assert batch.request_counts is not None
@@ -255,9 +259,10 @@ def test_a_killed_worker_is_replaced_and_its_requests_are_answered(
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_the_worker_ends_with_the_server(tmp_path: Path, end: signal.Signals) -> None:
     with Server(tmp_path) as server:
-        worker = _worker(server)
+        _worker(server)
+        started = psutil.Process(server.pid).children(recursive=True)
         psutil.Process(server.pid).send_signal(end)
-        gone, alive = psutil.wait_procs([worker], timeout=30)
+        gone, alive = psutil.wait_procs(started, timeout=30)
 
     assert gone
     assert not alive

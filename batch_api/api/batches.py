@@ -26,7 +26,7 @@ from batch_api.schemas.batches import (
 from batch_api.schemas.ids import batch_id, file_id
 from batch_api.schemas.lists import Listing
 from batch_api.settings import window_seconds
-from batch_api.store import batches, files, requests
+from batch_api.store import batches, files
 from batch_api.store.pages import UnknownCursor
 from batch_api.store.tables import BatchRow, FileRow
 
@@ -90,8 +90,7 @@ async def delete(id: str, parts: Parts) -> DeletedBatch:
         row = await _get(session, id)
         if not BatchStatus(row.status).is_final:
             raise Conflict(f"Cannot delete a batch with status '{row.status}'.")
-        await requests.remove(session, row.number)
-        await batches.remove(session, row.number)
+        await batches.remove(session, row.number, now=parts.clock.now())
     return DeletedBatch(id=id)
 
 

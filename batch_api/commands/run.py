@@ -23,6 +23,7 @@ from batch_api.lifecycle import BatchStatus
 from batch_api.schemas.ids import batch_id, file_id
 from batch_api.settings import Settings
 from batch_api.store import batches, files
+from batch_api.store.folders import sync
 from batch_api.store.tables import BatchRow
 from batch_api.store.tenancy import DEFAULT_TENANT
 
@@ -245,27 +246,18 @@ def _copy(source: Path, target: Path) -> None:
         writer.flush()
         os.fsync(writer.fileno())
     unfinished.replace(target)
-    _sync_folder(target)
+    sync(target.absolute().parent)
 
 
 def _remove_state(job: Job) -> None:
     job.state.rename(job.removed)
-    _sync_folder(job.removed)
+    sync(job.removed.absolute().parent)
     _sweep(job)
 
 
 def _sweep(job: Job) -> None:
     """Also of what an earlier call was removing when it was killed."""
     shutil.rmtree(job.removed, ignore_errors=True)
-
-
-def _sync_folder(path: Path) -> None:
-    """So that the names in the folder of `path` are on the disk."""
-    folder = os.open(path.absolute().parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _endpoint(input: Path) -> str:

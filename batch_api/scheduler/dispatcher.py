@@ -203,7 +203,7 @@ class Dispatcher:
             await self._may_send(stop)
             if stop.is_set() or not self._may_run(lease):
                 break
-            match await self._send(errand, suspicion):
+            match await self._send(errand, suspicion, stop):
                 case Answered() as answered:
                     self._pause.forget()
                     self._ledger.enter(answered)
@@ -235,7 +235,7 @@ class Dispatcher:
         return lease.batch_number in self._sources and self._ledger.is_good(lease)
 
     async def _send(
-        self, errand: Errand, suspicion: int
+        self, errand: Errand, suspicion: int, stop: asyncio.Event
     ) -> Answered | Failed | Away | Lost | Overloaded:
         id, judge, lease = request_id(), errand.source.judge, errand.lease
         try:
@@ -246,6 +246,7 @@ class Dispatcher:
                     priority="batch",
                     request_id=id,
                     suspicion=suspicion,
+                    stop=stop,
                 )
         except LeaseLost:
             return Lost()
@@ -276,6 +277,7 @@ class Dispatcher:
             self._queue.get_nowait()
         for _ in lanes:
             self._queue.put_nowait(None)
+        self._upstreams.wake()
         await asyncio.wait(lanes, timeout=self._settings.shutdown_grace_seconds)
         for lane in lanes:
             lane.cancel()

@@ -23,6 +23,7 @@ from batch_api.waiting import wait
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
+_FORGET_ROWS = 1_000
 
 NO_INPUT = Problem("invalid_request", "The input file is gone or can't be read.", "file_id")
 
@@ -92,9 +93,7 @@ class Intake:
         return LineRules(batch.endpoint, known, is_one_model=self._is_one_model)
 
     async def _validate(self, batch: BatchRow, rules: LineRules) -> None:
-        async with self._database.write.begin() as session:
-            # What a validation left that was cut off by a crash.
-            await requests.remove(session, batch.number)
+        await self._forget(batch)  # what a validation left that was cut off by a crash
         reader = InputReader(self._blobs.path(batch.input_file_id), rules, self._limits)
         try:
             await self._insert(batch, reader)
@@ -135,6 +134,12 @@ class Intake:
         )
         return [Problem("token_limit_exceeded", message)]
 
+    async def _forget(self, batch: BatchRow) -> None:
+        forgotten = _FORGET_ROWS
+        while forgotten == _FORGET_ROWS:
+            async with self._database.write.begin() as session:
+                forgotten = await requests.remove(session, batch.number, limit=_FORGET_ROWS)
+
     async def _accept(self, batch: BatchRow, total: int) -> None:
         await failpoint("cancel_reverted")
         async with self._database.write.begin() as session:
@@ -145,8 +150,8 @@ class Intake:
     async def _refuse(self, batch: BatchRow, problems: list[Problem]) -> None:
         errors = [problem.as_json() for problem in problems]
         now = self._clock.now()
+        await self._forget(batch)
         async with self._database.write.begin() as session:
-            await requests.remove(session, batch.number)
             failed = await batches.fail(session, batch.number, errors=errors, now=now)
             if not failed:
                 await batches.abandon(session, batch.number, errors=errors, now=now)

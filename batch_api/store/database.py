@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from sqlalchemy import Engine, ExceptionContext, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Engine, ExceptionContext, event, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
@@ -138,6 +139,29 @@ class Database:
         await self._has_failed.wait()
         assert self._failure is not None
         raise self._failure
+
+    async def shrink(self, *, by_pages: int, but_leave: int) -> int:
+        """Give free pages back to the file system; return how many were, all but `but_leave`."""
+        async with self.read() as session:
+            free = await session.scalar(text("PRAGMA freelist_count")) or 0
+        pages = max(0, min(by_pages, free - but_leave))
+        if pages:
+            async with self._writer.connect() as connection:
+                # As a script: a page goes with each step, and a statement alone takes one.
+                await self._execute_script(connection, f"PRAGMA incremental_vacuum({pages})")
+        return pages
+
+    async def _execute_script(self, connection: AsyncConnection, script: str) -> None:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        try:
+            await driver.executescript(script)
+        except sqlite3.Error as error:
+            if has_failed(error):
+                failure = DiskFailed("the database can't be read or written", error)
+                self.give_up(failure)
+                raise failure from error
+            raise OperationalError(script, None, error) from error
 
     async def close(self) -> None:
         if self._failure is not None:

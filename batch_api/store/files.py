@@ -3,7 +3,19 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, or_, select, union, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    union,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import FINAL_STATUSES
@@ -23,6 +35,7 @@ class Listed(NamedTuple):
     expires_at: int | None
 
 
+_RESULT = "batch_output"
 _LISTED_COLUMNS = [getattr(FileRow, name) for name in Listed._fields]
 
 
@@ -98,6 +111,24 @@ async def stored_bytes(session: AsyncSession) -> int:
     return sum(filter(None, await session.scalars(union_all(*sums))))
 
 
+async def expire_old(
+    session: AsyncSession, *, uploaded_before: float, results_before: float, now: float
+) -> int:
+    """Let those expire now that were made before these moments; return how many."""
+    is_result = FileRow.purpose == _RESULT
+    is_old = or_(
+        and_(is_result, FileRow.created_at < int(results_before)),
+        and_(~is_result, FileRow.created_at < int(uploaded_before)),
+    )
+    expired = await session.scalars(
+        update(FileRow)
+        .where(is_old, _alive(now))
+        .values(expires_at=int(now))
+        .returning(FileRow.number)
+    )
+    return len(expired.all())
+
+
 async def is_held(session: AsyncSession, id: str) -> bool:
     """Whether the bytes are still needed, by their file or as an unfinished batch's input."""
     file, batch = _holders()
@@ -106,8 +137,12 @@ async def is_held(session: AsyncSession, id: str) -> bool:
 
 
 async def known_blobs(session: AsyncSession) -> Sequence[str]:
-    """The ids of all bytes that are held."""
-    return (await session.scalars(union(*_holders(), select(PartRow.id)))).all()
+    """The ids of all bytes that are held, or soon will be: a batch's files come before its end."""
+    is_open = BatchRow.status.not_in(FINAL_STATUSES)
+    results = [
+        select(id).where(is_open) for id in (BatchRow.output_file_id, BatchRow.error_file_id)
+    ]
+    return (await session.scalars(union(*_holders(), *results, select(PartRow.id)))).all()
 
 
 def _holders() -> tuple[Select[str], Select[str]]:

@@ -1,4 +1,4 @@
-"""Folders whose entries survive a power loss."""
+"""Folders and files that survive a power loss."""
 
 import os
 from pathlib import Path
@@ -12,9 +12,9 @@ def make(folder: Path) -> None:
         sync(folder.parent)
 
 
-def sync(folder: Path) -> None:
-    """What was made, renamed or removed in it is on the disk when this returns."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """What was written to a file, or made, renamed or removed in a folder, is on the disk then."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -29,6 +29,10 @@ def _one_of(column: str, words: Iterable[str]) -> str:
     return f"{column} IN ({', '.join(repr(str(word)) for word in words)})"
 
 
+def _is_final() -> str:
+    return _one_of("status", sorted(FINAL_STATUSES))
+
+
 def _finals_have_their_moment() -> str:
     return " AND ".join(
         f"(status != '{status}' OR {status}_at IS NOT NULL)" for status in sorted(FINAL_STATUSES)
@@ -107,6 +111,8 @@ class BatchRow(Owned, Table):
     cancelled_at: Mapped[int | None]
     trimmed_at: Mapped[int | None]
     """When the final batch's answers were dropped from the database; the files have them."""
+    removed_at: Mapped[int | None]
+    """Nobody sees it any more; its rows go in pieces, and this one last."""
 
     total: Mapped[int | None]
     """Lines of the input; null until all of them are validated."""
@@ -126,7 +132,14 @@ class BatchRow(Owned, Table):
             postgresql_where=text("trimmed_at IS NULL"),
         ),
         Index(None, "tenant", "number"),
+        Index(
+            "ix_batches_removed",
+            "number",
+            sqlite_where=text("removed_at IS NOT NULL"),
+            postgresql_where=text("removed_at IS NOT NULL"),
+        ),
         CheckConstraint(_one_of("status", BatchStatus), name="status"),
+        CheckConstraint(f"removed_at IS NULL OR {_is_final()}", name="removed"),
         CheckConstraint(_finals_have_their_moment(), name="final_moment"),
         CheckConstraint("completed >= 0 AND failed >= 0", name="counts_positive"),
         CheckConstraint("completed + failed <= coalesce(total, 0)", name="counts"),

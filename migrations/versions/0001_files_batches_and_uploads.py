@@ -39,6 +39,7 @@ def upgrade() -> None:
         sa.Column("cancelling_at", sa.BigInteger(), nullable=True),
         sa.Column("cancelled_at", sa.BigInteger(), nullable=True),
         sa.Column("trimmed_at", sa.BigInteger(), nullable=True),
+        sa.Column("removed_at", sa.BigInteger(), nullable=True),
         sa.Column("total", sa.BigInteger(), nullable=True),
         sa.Column("completed", sa.BigInteger(), nullable=False),
         sa.Column("failed", sa.BigInteger(), nullable=False),
@@ -53,6 +54,10 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "status IN ('validating', 'failed', 'in_progress', 'finalizing', 'completed', 'expired', 'cancelling', 'cancelled')",
             name=op.f("ck_batches_status"),
+        ),
+        sa.CheckConstraint(
+            "removed_at IS NULL OR status IN ('cancelled', 'completed', 'expired', 'failed')",
+            name=op.f("ck_batches_removed"),
         ),
         sa.CheckConstraint(
             "completed + failed <= coalesce(total, 0)", name=op.f("ck_batches_counts")
@@ -79,6 +84,13 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("trimmed_at IS NULL"),
             postgresql_where=sa.text("trimmed_at IS NULL"),
+        )
+        batch_op.create_index(
+            "ix_batches_removed",
+            ["number"],
+            unique=False,
+            sqlite_where=sa.text("removed_at IS NOT NULL"),
+            postgresql_where=sa.text("removed_at IS NOT NULL"),
         )
 
     op.create_table(
@@ -294,6 +306,11 @@ def downgrade() -> None:
 
     op.drop_table("files")
     with op.batch_alter_table("batches", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_batches_removed",
+            sqlite_where=sa.text("removed_at IS NOT NULL"),
+            postgresql_where=sa.text("removed_at IS NOT NULL"),
+        )
         batch_op.drop_index(
             "ix_batches_open",
             sqlite_where=sa.text("trimmed_at IS NULL"),

@@ -22,7 +22,18 @@ class Call:
 
 def tracing(trace: Path) -> list[str]:
     """The command to run something under, so that `calls` can read it."""
-    return ["strace", "-f", "-y", "-s", "65536", "-o", str(trace), "-e", f"trace={_CALLS}"]
+    return [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-y",
+        "-s",
+        "65536",
+        "-o",
+        str(trace),
+        "-e",
+        f"trace={_CALLS}",
+    ]
 
 
 def calls(trace: Path) -> list[Call]:

@@ -13,7 +13,10 @@ _DISK_FAILED = 74
 _SECONDS = 60
 
 
-@pytest.mark.parametrize(("call", "is_done"), [("fdatasync", True), ("pwrite64", False)])
+@pytest.mark.parametrize(
+    ("call", "is_done"),
+    [("fdatasync", True), pytest.param("pwrite64", False, marks=pytest.mark.slow)],
+)
 def test_a_create_whose_commit_fails_is_not_answered(
     tmp_path: Path, call: str, is_done: bool
 ) -> None:
@@ -40,6 +43,7 @@ def test_a_create_whose_commit_fails_is_not_answered(
     assert set(standin.served().values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_create_that_was_answered_with_an_error_never_runs(tmp_path: Path) -> None:
     job = Job(["a", "b"])
     with (

@@ -14,6 +14,7 @@ from tests.standin import ENDLESS
 
 _MIB = 1024 * 1024
 _SECONDS = 60
+_FEW_FILES = 8
 _POLL_SECONDS = 0.05
 
 
@@ -77,17 +78,23 @@ def test_answers_without_end_leave_the_servers_memory_flat(tmp_path: Path) -> No
 
 
 def test_a_server_out_of_file_descriptors_fails_no_line_and_recovers(tmp_path: Path) -> None:
-    job = Job([f"line-{number}" for number in range(200)])
+    first, job = Job(["first"]), Job([f"line-{number}" for number in range(200)])
     with (
         StandinProcess(tmp_path, delay_ms=50) as standin,
         Server(tmp_path, standin.url, settings={"max_in_flight": 64}) as server,
-        server.client() as client,
+        server.client(max_retries=20) as client,
     ):
-        job.create(client)
+        first.create(client)
+        first.complete(server, client)
         process = psutil.Process(server.pid)
         usual = process.rlimit(psutil.RLIMIT_NOFILE)
-        process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds() + 2, usual[1]))
+        few = process.num_fds() + _FEW_FILES
+        process.rlimit(psutil.RLIMIT_NOFILE, (few, usual[1]))
+        job.create(client)
         standin.wait_until_received(20)
+        assert process.num_fds() <= few
+        assert standin.stats().most_open <= _FEW_FILES + 1  # not 64
+
         process.rlimit(psutil.RLIMIT_NOFILE, usual)
         job.complete(server, client)
 

@@ -232,3 +232,16 @@ async def test_one_that_is_overloaded_gets_less_at_once(site: Site) -> None:
 
     assert (batch.completed, batch.failed) == (60, 0)
     assert site.standin.stats.refused < 40
+
+
+async def test_a_stop_sends_nothing_that_was_waiting_for_a_place(site: Site) -> None:
+    site.standin.fault = Fault(delay_ms=300)
+    number = await site.submit(questions(30))
+    upstreams = Upstreams([site.url], timeout_seconds=10, most_in_flight=2)
+
+    async with replace(site, upstreams=upstreams).running():
+        await until(lambda: site.standin.stats.open == 2)
+    await upstreams.close()
+
+    assert site.standin.stats.received == 2
+    assert await site.counts(number) == (30, 2, 0)

@@ -52,6 +52,7 @@ async def add_file(
     id: str,
     *,
     purpose: str = "batch",
+    created_at: int = 1,
     expires_at: int | None = None,
     tenant: str = DEFAULT_TENANT,
 ) -> None:
@@ -63,7 +64,7 @@ async def add_file(
             purpose=purpose,
             bytes=1,
             sha256="",
-            created_at=1,
+            created_at=created_at,
             expires_at=expires_at,
         )
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -293,7 +294,7 @@ def test_a_server_at_work_is_all_right(lived_in: LivedIn) -> None:
         lived_in.blob("file-old").touch()
         os.utime(lived_in.blob("file-old"), (1, 1))
 
-        found = inspect(server.data_dir, deep=True)
+        found = inspect(server.data_dir, deep=True, now=time.time())
 
     assert found.is_running
     assert kinds(found) == [(Kind.ORPHANED_BYTES, "file-old")]
