@@ -186,7 +186,8 @@ async def write_much(database: Database, id: int) -> None:
     async with database.write.begin() as session:
         await session.execute(
             text(
-                "INSERT INTO idempotency_keys VALUES ('default', '', :id, hex(zeroblob(2097152)), '', 0)"
+                "INSERT INTO idempotency_keys (tenant, operation, key, fingerprint, object_id,"
+                " expires_at) VALUES ('', '', :id, hex(zeroblob(2097152)), '', 0)"
             ),
             {"id": id},
         )
