@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -39,6 +39,8 @@ _PIECE_BYTES = 16 * 1024  # of a stream: what waits for a client that takes noth
 class _TooLarge(Exception):
     pass
 
+
+_Bytes = TypeVar("_Bytes", bytes, bytearray)
 
 _TROUBLES = (aiohttp.ClientError, TimeoutError, _TooLarge)
 
@@ -238,8 +240,7 @@ class Answer:
         """The whole body, also once more. Raises UpstreamBroke."""
         if self._whole is None:
             try:
-                async with asyncio.timeout(self._patience.seconds):
-                    self._whole = await _read(self._response, self._patience.bytes)
+                self._whole = await self._read()
             except _TROUBLES as error:
                 raise self._broken(error) from error
         return self._whole
@@ -268,6 +269,13 @@ class Answer:
     def close(self) -> None:
         self._response.close()
 
+    async def _read(self) -> bytes:
+        content, most = self._response.content, self._patience.bytes
+        if content.is_eof():  # a small answer comes at once with its head
+            return _within(most, content.read_nowait())
+        async with asyncio.timeout(self._patience.seconds):
+            return await _read(self._response, most)
+
     def _broken(self, error: Exception) -> UpstreamUnusable:
         return self.upstream.unusable(error, self.visit, had_begun=True)
 
@@ -279,9 +287,14 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
         raise _TooLarge
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > most:
-            raise _TooLarge
+        _within(most, body)
     return bytes(body)
+
+
+def _within(most: int, body: _Bytes) -> _Bytes:
+    if len(body) > most:
+        raise _TooLarge
+    return body
 
 
 def _is_unreachable(error: Exception) -> bool:

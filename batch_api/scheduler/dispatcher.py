@@ -239,7 +239,7 @@ class Dispatcher:
     ) -> Answered | Failed | Away | Lost | Overloaded:
         id, judge, lease = request_id(), errand.source.judge, errand.lease
         try:
-            async with self._ledger.using(lease):
+            with self._ledger.using(lease):
                 reply = await self._upstreams.send(
                     errand.source.endpoint,
                     errand.body,

@@ -1,8 +1,8 @@
 """The leases that this process holds: for how long, and the calls that are made under them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Container, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Container, Iterable, Mapping
+from types import TracebackType
 
 from batch_api.clock import Clock
 from batch_api.store.requests import Lease
@@ -16,7 +16,7 @@ class Holdings:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._until: dict[Lease, float] = {}
-        self._calls: dict[Lease, asyncio.Timeout] = {}
+        self._calls: dict[Lease, Call] = {}
 
     @property
     def leases(self) -> list[Lease]:
@@ -60,22 +60,49 @@ class Holdings:
                 self._lose(lease)
         return kept
 
-    @asynccontextmanager
-    async def using(self, lease: Lease) -> AsyncIterator[None]:
+    def using(self, lease: Lease) -> "Call":
         """The block is broken off when the lease is lost, and raises LeaseLost then."""
-        try:
-            async with asyncio.timeout(None) as call:
-                self._calls[lease] = call
-                try:
-                    yield
-                finally:
-                    self._calls.pop(lease, None)
-        except TimeoutError as error:
-            if call.expired():
-                raise LeaseLost from error
-            raise
+        call = self._calls[lease] = Call(self._calls, lease)
+        return call
 
     def _lose(self, lease: Lease) -> None:
         self._until.pop(lease, None)
         if call := self._calls.pop(lease, None):
-            call.reschedule(0.0)
+            call.break_off()
+
+
+class Call:
+    """As asyncio.timeout, without its costs: there is one for each request."""
+
+    __slots__ = ("_calls", "_cancelled_before", "_is_lost", "_lease", "_task")
+
+    def __init__(self, calls: "dict[Lease, Call]", lease: Lease) -> None:
+        self._calls = calls
+        self._lease = lease
+        self._is_lost = False
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelled_before = task.cancelling()
+
+    def break_off(self) -> None:
+        self._is_lost = True
+        self._task.cancel()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._calls.pop(self._lease, None)
+        # Whoever else cancelled the task meanwhile means more than this call.
+        if (
+            self._is_lost
+            and self._task.uncancel() <= self._cancelled_before
+            and (kind is asyncio.CancelledError)
+        ):
+            raise LeaseLost from error

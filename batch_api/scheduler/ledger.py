@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractContextManager
 
 from batch_api.clock import Clock
 from batch_api.failpoints import failpoint
@@ -70,7 +70,7 @@ class Ledger:
         """Whether its request may be sent now."""
         return self._held.is_good(lease)
 
-    def using(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+    def using(self, lease: Lease) -> AbstractContextManager[None]:
         """The block is broken off when the lease is lost, and raises LeaseLost then."""
         return self._held.using(lease)
 
