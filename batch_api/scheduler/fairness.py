@@ -17,7 +17,7 @@ _FEWEST_A_TURN = 8
 
 
 class Shares:
-    """Expected tokens given to each of some claimants."""
+    """What each of some claimants was given: expected tokens, or bytes."""
 
     def __init__(self) -> None:
         self._given: dict[Hashable, float] = {}
@@ -32,8 +32,8 @@ class Shares:
         least = min(stay.values(), default=0.0)
         self._given = dict.fromkeys(present, least) | stay
 
-    def charge(self, claimant: Hashable, tokens: float) -> None:
-        self._given[claimant] += tokens
+    def charge(self, claimant: Hashable, amount: float) -> None:
+        self._given[claimant] = self._given.get(claimant, 0.0) + amount
 
 
 class Fairness:

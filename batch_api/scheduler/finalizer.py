@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
 _PAGE_LINES = 500
+_PAGE_BYTES = 8 * 1024 * 1024
 _UNANSWERED = {
     RequestState.EXPIRED: (
         "batch_expired",
@@ -58,20 +59,25 @@ class Finalizer:
         self._settings = settings
         self._clock = clock
         self._wakeup = wakeup
+        self._stop = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         bell = self._wakeup.bell()
+        self._stop = stop
         while not stop.is_set():
             bell.clear()
             if not await patiently(self.finalize_once, 0):
                 await wait(bell, _POLL_SECONDS)
 
     async def finalize_once(self) -> int:
-        """End every batch that can end now; return how many did."""
+        """End every batch that can end now, but begin none after a stop; return how many did."""
         async with self._database.read() as session:
             rows = await batches.open_ones(session, BatchStatus.FINALIZING, BatchStatus.CANCELLING)
-        ready = [row for row in rows if row.total is not None]
-        return sum([await patiently(partial(self._finalize, row), False) for row in ready])
+        ended = 0
+        for row in rows:
+            if row.total is not None and not self._stop.is_set():
+                ended += await patiently(partial(self._finalize, row), False)
+        return ended
 
     async def _finalize(self, batch: BatchRow) -> bool:
         if batch.status == BatchStatus.CANCELLING and not await self._wind_up(batch):
@@ -116,7 +122,11 @@ class Finalizer:
             after_line = page[-1].line if page else 0
             async with self._database.read() as session:
                 page = await requests.outcomes(
-                    session, batch_number, after_line=after_line, limit=_PAGE_LINES
+                    session,
+                    batch_number,
+                    after_line=after_line,
+                    limit=_PAGE_LINES,
+                    most_bytes=_PAGE_BYTES,
                 )
             for outcome in page:
                 yield outcome

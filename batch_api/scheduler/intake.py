@@ -6,6 +6,7 @@ import logging
 from batch_api.clock import Clock
 from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus
+from batch_api.scheduler.fairness import Shares
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.reading import InputReader, Limits
 from batch_api.scheduler.wakeup import Wakeup
@@ -46,6 +47,7 @@ class Intake:
         self._wakeup = wakeup
         self._stop = asyncio.Event()
         self.waits_for: str | None = None
+        self._shares = Shares()
         self._is_one_model = not settings.allow_mixed_models
         self._most_queued = settings.max_queued_lines
         self._limits = Limits(
@@ -64,16 +66,26 @@ class Intake:
 
     async def validate_once(self) -> bool:
         """Validate the most urgent new batch, if there is one and its models can be known."""
-        async with self._database.read() as session:
-            batch = await batches.to_validate(session)
+        batch = await self._next()
         if batch is None:
             return False
         rules = await self._rules(batch)
         if rules is None:
             return False
         await self._validate(batch, rules)
+        self._shares.charge(batch.tenant, batch.input_bytes)
         self._wakeup.ring()
         return True
+
+    async def _next(self) -> BatchRow | None:
+        """Of the tenant of whose batches the fewest bytes were read."""
+        async with self._database.read() as session:
+            tenants = await batches.tenants_to_validate(session)
+            if not tenants:
+                return None
+            self._shares.admit(tenants)
+            tenant = min(tenants, key=self._shares.__getitem__)
+            return await batches.to_validate(session, tenant=tenant, now=self._clock.now())
 
     async def _rules(self, batch: BatchRow) -> LineRules | None:
         """None while no upstream tells its models; a batch that is over need not wait for that."""

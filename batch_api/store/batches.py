@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import case, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, case, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from batch_api.lifecycle import FINAL_STATUSES, BatchStatus, RequestState
 from batch_api.store.pages import Page, rows_after
@@ -170,14 +169,19 @@ async def open_ones(session: AsyncSession, *statuses: BatchStatus) -> Sequence[B
 
 
 async def count_active(session: AsyncSession) -> int:
-    active = select(func.count()).where(BatchRow.status.not_in(FINAL_STATUSES))
-    return await session.scalar(active) or 0
+    return await session.scalar(select(func.count()).where(*is_active())) or 0
 
 
 async def count_queued_lines(session: AsyncSession) -> int:
     """Those of active batches that have no answer yet."""
     queued = func.sum(BatchRow.total - BatchRow.completed - BatchRow.failed)
-    return await session.scalar(select(queued).where(BatchRow.status.not_in(FINAL_STATUSES))) or 0
+    return await session.scalar(select(queued).where(*is_active())) or 0
+
+
+def is_active() -> tuple[ColumnElement[bool], ...]:
+    """As an index has it: a tenant may have very many batches that are over."""
+    active = [status for status in BatchStatus if not status.is_final]
+    return BatchRow.trimmed_at.is_(None), BatchRow.status.in_(active)
 
 
 async def running(session: AsyncSession) -> list[Running]:
@@ -205,39 +209,32 @@ async def running(session: AsyncSession) -> list[Running]:
     return [Running(**row) for row in rows.mappings()]
 
 
-async def to_validate(session: AsyncSession) -> BatchRow | None:
-    """A batch whose lines are not all read yet.
+async def tenants_to_validate(session: AsyncSession) -> Sequence[str]:
+    return (await session.scalars(select(BatchRow.tenant).where(*_unread()).distinct())).all()
 
-    One that is being cancelled comes first, for it waits for no upstream; then one of the tenant
-    with the fewest in progress; then the one whose deadline is nearest, for it waits no longer than
-    until then.
+
+async def to_validate(session: AsyncSession, *, tenant: str, now: float) -> BatchRow | None:
+    """A batch whose lines are not all read yet, of the tenant.
+
+    One of any tenant's that is being cancelled comes first, or is past its deadline, for it waits
+    for no upstream; then the one whose deadline is nearest, for it waits no longer than until then.
     """
-    other = aliased(BatchRow)
-    in_progress = (
-        select(func.count())
-        .where(
-            other.trimmed_at.is_(None),
-            other.status == BatchStatus.IN_PROGRESS,
-            other.tenant == BatchRow.tenant,
-        )
-        .scalar_subquery()
-    )
+    is_over = or_(BatchRow.status == BatchStatus.CANCELLING, BatchRow.expires_at <= now)
     row: BatchRow | None = await session.scalar(
         select(BatchRow)
-        .where(
-            BatchRow.trimmed_at.is_(None),
-            BatchRow.status.in_([BatchStatus.VALIDATING, BatchStatus.CANCELLING]),
-            BatchRow.total.is_(None),
-        )
-        .order_by(
-            BatchRow.status == BatchStatus.VALIDATING,
-            in_progress,
-            BatchRow.expires_at,
-            BatchRow.number,
-        )
+        .where(*_unread(), or_(BatchRow.tenant == tenant, is_over))
+        .order_by(BatchRow.status == BatchStatus.VALIDATING, BatchRow.expires_at, BatchRow.number)
         .limit(1)
     )
     return row
+
+
+def _unread() -> tuple[ColumnElement[bool], ...]:
+    return (
+        BatchRow.trimmed_at.is_(None),
+        BatchRow.status.in_([BatchStatus.VALIDATING, BatchStatus.CANCELLING]),
+        BatchRow.total.is_(None),
+    )
 
 
 async def start(session: AsyncSession, number: int, *, now: float) -> bool:

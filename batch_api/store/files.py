@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import FINAL_STATUSES
+from batch_api.store.batches import is_active
 from batch_api.store.pages import Order, Page, rows_after
 from batch_api.store.tables import BatchRow, FileRow, PartRow
 from batch_api.store.tenancy import narrow
@@ -104,9 +105,7 @@ async def stored_bytes(session: AsyncSession) -> int:
     sums = (
         select(func.sum(FileRow.bytes)),
         select(func.sum(PartRow.bytes)),
-        select(func.sum(BatchRow.input_bytes)).where(
-            BatchRow.status.not_in(FINAL_STATUSES), ~is_a_file
-        ),
+        select(func.sum(BatchRow.input_bytes)).where(*is_active(), ~is_a_file),
     )
     return sum(filter(None, await session.scalars(union_all(*sums))))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Executable, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Executable, Row, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import RequestState
@@ -245,20 +245,38 @@ async def is_any_expired(session: AsyncSession, batch_number: int) -> bool:
 
 
 async def outcomes(
-    session: AsyncSession, batch_number: int, *, after_line: int, limit: int
+    session: AsyncSession, batch_number: int, *, after_line: int, limit: int, most_bytes: int
 ) -> list[Outcome]:
-    """A page in input order."""
+    """A page in input order: up to `limit` lines, with `most_bytes` of answers, or one longer."""
+    with_answers = (RequestRow.batch_number == batch_number, RequestRow.line > after_line)
+    sizes = await session.execute(
+        select(RequestRow.line, func.coalesce(func.length(AnswerRow.line), 0))
+        .outerjoin(AnswerRow, AnswerRow.request_id == RequestRow.id)
+        .where(*with_answers)
+        .order_by(RequestRow.line)
+        .limit(limit)
+    )
     rows = await session.execute(
         select(RequestRow.line, RequestRow.custom_id, RequestRow.state, AnswerRow.line)
         .outerjoin(AnswerRow, AnswerRow.request_id == RequestRow.id)
-        .where(RequestRow.batch_number == batch_number, RequestRow.line > after_line)
+        .where(*with_answers, RequestRow.line <= _last_of_page(sizes.all(), most_bytes))
         .order_by(RequestRow.line)
-        .limit(limit)
     )
     return [
         Outcome(line, custom_id, RequestState(state), answer)
         for line, custom_id, state, answer in rows
     ]
+
+
+def _last_of_page(sizes: Iterable[Row[int, int]], most_bytes: int) -> int:
+    """The number of the last line; 0 if there is none."""
+    last = 0
+    for line, size in sizes:
+        most_bytes -= size
+        if last and most_bytes < 0:
+            break
+        last = line
+    return last
 
 
 async def trim(session: AsyncSession, batch_number: int, *, limit: int) -> int:

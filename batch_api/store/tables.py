@@ -133,6 +133,13 @@ class BatchRow(Owned, Table):
         ),
         Index(None, "tenant", "number"),
         Index(
+            "ix_batches_active",
+            "tenant",
+            "status",
+            sqlite_where=text("trimmed_at IS NULL"),
+            postgresql_where=text("trimmed_at IS NULL"),
+        ),
+        Index(
             "ix_batches_removed",
             "number",
             sqlite_where=text("removed_at IS NOT NULL"),

@@ -86,6 +86,13 @@ def upgrade() -> None:
             postgresql_where=sa.text("trimmed_at IS NULL"),
         )
         batch_op.create_index(
+            "ix_batches_active",
+            ["tenant", "status"],
+            unique=False,
+            sqlite_where=sa.text("trimmed_at IS NULL"),
+            postgresql_where=sa.text("trimmed_at IS NULL"),
+        )
+        batch_op.create_index(
             "ix_batches_removed",
             ["number"],
             unique=False,
@@ -306,6 +313,11 @@ def downgrade() -> None:
 
     op.drop_table("files")
     with op.batch_alter_table("batches", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_batches_active",
+            sqlite_where=sa.text("trimmed_at IS NULL"),
+            postgresql_where=sa.text("trimmed_at IS NULL"),
+        )
         batch_op.drop_index(
             "ix_batches_removed",
             sqlite_where=sa.text("removed_at IS NOT NULL"),

@@ -139,18 +139,20 @@ class Site:
         *,
         id: str = "batch_1",
         input_id: str = INPUT,
+        tenant: str = DEFAULT_TENANT,
         expires_at: int | None = None,
         output_expires_after_seconds: int | None = None,
     ) -> int:
         """The number of a new batch of an uploaded file."""
         await self.upload(content, input_id)
-        async with self.database.of(DEFAULT_TENANT).write.begin() as session:
+        async with self.database.of(tenant).write.begin() as session:
             batch = batches.add(
                 session,
                 id=id,
                 endpoint=CHAT,
                 completion_window="24h",
                 input_file_id=input_id,
+                input_bytes=len(content),
                 output_file_id=f"file-out-{id}",
                 error_file_id=f"file-err-{id}",
                 created_at=int(self.clock.now()),

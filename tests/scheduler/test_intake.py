@@ -191,3 +191,14 @@ async def test_a_batch_that_is_being_cancelled_needs_no_place_in_the_queue(site:
 
     assert await site.status(number) == "cancelled"
     assert ids(await site.errors(number)) == ["row-1", "row-2"]
+
+
+async def test_of_two_tenants_none_waits_behind_all_batches_of_the_other(site: Site) -> None:
+    """Also if they all fail, and are never in progress."""
+    for number in range(3):
+        await site.submit(b"nonsense\n", id=f"batch_{number}", tenant="many", input_id=f"f{number}")
+    other = await site.submit(questions(1), id="batch_other", tenant="one", input_id="f-other")
+    intake = site.intake
+    for _ in range(2):
+        assert await intake.validate_once()
+    assert await site.status(other) == BatchStatus.IN_PROGRESS

@@ -152,4 +152,6 @@ async def states(database: Database, number: int) -> Sequence[str]:
 
 async def outcomes(database: Database, number: int) -> list[requests.Outcome]:
     async with database.read() as session:
-        return await requests.outcomes(session, number, after_line=0, limit=1_000_000)
+        return await requests.outcomes(
+            session, number, after_line=0, limit=1_000_000, most_bytes=1_000_000_000
+        )

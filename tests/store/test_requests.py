@@ -212,10 +212,28 @@ async def test_outcomes_come_in_pages_in_input_order(database: Database) -> None
     async with database.write.begin() as session:
         await requests.add(session, number, [place(line) for line in (9, 2, 5)])
     async with database.read() as session:
-        first = await requests.outcomes(session, number, after_line=0, limit=2)
-        second = await requests.outcomes(session, number, after_line=5, limit=2)
+        first = await requests.outcomes(session, number, after_line=0, limit=2, most_bytes=1_000)
+        second = await requests.outcomes(session, number, after_line=5, limit=2, most_bytes=1_000)
 
     assert [outcome.line for outcome in first + second] == [2, 5, 9]
+
+
+async def test_a_page_of_outcomes_has_answers_of_so_many_bytes_or_one_longer(
+    database: Database,
+) -> None:
+    number = await add_batch(database, lines=5)
+    sizes = (30, 30, 100, 30, 1)
+    held = await lease(database, number)
+    await settle(database, *(answer(it, bytes(size)) for it, size in zip(held, sizes, strict=True)))
+
+    pages, last = [], 0
+    async with database.read() as session:
+        while page := await requests.outcomes(
+            session, number, after_line=last, limit=3, most_bytes=60
+        ):
+            pages.append([outcome.line for outcome in page])
+            last = page[-1].line
+    assert pages == [[1, 2], [3], [4, 5]]
 
 
 async def test_answers_are_trimmed_in_pieces_and_requests_stay(database: Database) -> None:
