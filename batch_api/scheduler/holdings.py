@@ -48,17 +48,18 @@ class Holdings:
         ]
 
     def compare(self, leases: Iterable[Lease], attempts: Mapping[int, int]) -> list[Lease]:
-        """Lose those that are not the newest attempt at their request; return the others.
+        """Lose those that are held still and not the newest attempt at their request; return them.
 
         `attempts`: of the requests that are leased, by id, as the store knows them.
         """
-        kept = []
-        for lease in leases:
-            if attempts.get(lease.id) == lease.attempt:
-                kept.append(lease)
-            else:
-                self._lose(lease)
-        return kept
+        lost = [
+            lease
+            for lease in leases
+            if lease in self._until and attempts.get(lease.id) != lease.attempt
+        ]
+        for lease in lost:
+            self._lose(lease)
+        return lost
 
     def using(self, lease: Lease) -> "Call":
         """The block is broken off when the lease is lost, and raises LeaseLost then."""

@@ -149,13 +149,13 @@ class Ledger:
         until = self._clock.monotonic() + self._lease_seconds
         async with self._database.write.begin() as session:
             renewed = await requests.renew(session, [lease.id for lease in held], until=until)
-        lost = self._compare(held, renewed)
+        self._compare(held, renewed)
         self._held.prolong(held, until=until)
-        return len(held) - lost
+        return len(self._held.leases)
 
     def _compare(self, leases: Sequence[Lease], attempts: Mapping[int, int]) -> int:
         """With what the store knows; how many of them are lost."""
-        lost = len(leases) - len(self._held.compare(leases, attempts))
+        lost = len(self._held.compare(leases, attempts))
         if lost:
             log.warning("leases lost", extra={"requests": lost})
         return lost

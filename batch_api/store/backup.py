@@ -38,6 +38,8 @@ class Backup:
 
 def back_up(data_dir: Path, destination: Path) -> Backup:
     """Raises Uninspectable and BackupFailed. Blocks."""
+    if destination.resolve().is_relative_to(data_dir.resolve()):
+        raise BackupFailed(f"{destination} lies in the data folder itself.")
     with opened(data_dir) as folder:
         _make_empty(destination)
         try:

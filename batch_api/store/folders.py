@@ -5,10 +5,10 @@ from pathlib import Path
 
 
 def make(folder: Path) -> None:
-    """With its parents, unless it is there. Raises OSError."""
+    """With its parents, unless it is there; for nobody else to look into. Raises OSError."""
     if not folder.is_dir():
         make(folder.parent)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True, mode=0o700)
         sync(folder.parent)
 
 

@@ -176,6 +176,12 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_alone(
     assert [it.name for it in (tmp_path / "backup").iterdir()] == ["notes.txt"]
 
 
+def test_a_backup_into_the_data_folder_itself_is_refused(lived_in: LivedIn) -> None:
+    with pytest.raises(BackupFailed, match="in the data folder itself"):
+        back_up(lived_in.data_dir, lived_in.data_dir / "files" / "backup")
+    assert not (lived_in.data_dir / "files" / "backup").exists()
+
+
 def test_nothing_stays_of_a_backup_that_failed(lived_in: LivedIn, tmp_path: Path) -> None:
     for file in lived_in.data_dir.glob("batch-api.db*"):
         file.write_bytes(b"no database")

@@ -122,6 +122,18 @@ async def test_an_answer_is_held_until_it_is_recorded(site: Site, number: int) -
     assert await ledger.renew_once() == 0
 
 
+async def test_a_renewal_while_answers_are_recorded_loses_no_lease(
+    site: Site, number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = site.ledger
+    for lease in await ledger.lease([rows.running(number)], 4):
+        ledger.enter(answered(lease))
+    recorded, held = await asyncio.gather(ledger.record_once(), ledger.renew_once())
+
+    assert (recorded, held) == (4, 0)
+    assert "leases lost" not in caplog.text
+
+
 async def test_a_released_request_comes_back_after_its_delay(site: Site, number: int) -> None:
     ledger = site.ledger
     first, *_ = await ledger.lease([rows.running(number)], 4)
