@@ -138,9 +138,9 @@ class Connection(HttpToolsProtocol):
         self._unread_bytes = 0
         self._requests += 1
         self._check_head()
+        super().on_headers_complete()  # it may refuse the target; then there is no cycle
         self._is_receiving = True
         self._room.withdraw(self)
-        super().on_headers_complete()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._is_receiving:  # what follows a body must not become a header

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from starlette.types import Receive, Scope, Send
 
-from batch_api.connection import MOST_HEAD_BYTES, MOST_HEADERS
+from batch_api.connection import MOST_HEAD_BYTES, MOST_HEADERS, Connection
 from tests.listening import connected, listening, said_to
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -146,6 +146,55 @@ async def test_a_refusal_without_an_app_has_its_id_and_ends_the_connection(
     assert re.search(rb"\r\nx-request-id: req_[0-9a-f]{32}\r\n", head)
     assert b"\r\nconnection: close" in head
     assert b"server:" not in head.lower()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"CONNECT example.com:443 HTTP/1.1",
+        b"GET http:// HTTP/1.1",
+        b"GET http://[::1 HTTP/1.1",
+        b"GET http://a:99999999/ HTTP/1.1",
+        b"GET http:///x HTTP/1.1",
+    ],
+)
+async def test_a_target_that_is_none_is_refused_and_its_sender_hung_up_on(
+    running: Running, line: bytes
+) -> None:
+    """Though nothing of his was ever run; the server serves others meanwhile and afterwards."""
+    async with (
+        connected(running.port, line + b"\r\n" + HOST + b"\r\n") as (reader, writer),
+        asyncio.timeout(30),
+    ):
+        said = await reader.read()
+        with pytest.raises(ConnectionError):
+            await dribble(writer)
+
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert (await running.says(b"GET / HTTP/1.1\r\n" + LAST))[0] == 200
+
+
+async def dribble(writer: asyncio.StreamWriter) -> None:
+    """Until the server has hung up: raises ConnectionError then."""
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(PATIENCE_SECONDS / 10)
+
+
+async def test_a_connection_that_can_not_be_looked_at_ends_nothing_but_itself(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with listening(App(), connection=Broken) as port:
+        said = [await said_to(port, b"") for _ in range(2)]
+
+    assert said == [b"", b""]
+    assert caplog.text.count("a connection could not be looked at") == 2
+
+
+class Broken(Connection):
+    def look(self, now: float) -> None:
+        raise RuntimeError(f"at {now}")
 
 
 async def test_a_head_just_within_the_limit_is_read(running: Running) -> None:

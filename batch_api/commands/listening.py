@@ -1,6 +1,7 @@
 """A uvicorn server on a socket of ours, and the signals that end a process."""
 
 import asyncio
+import logging
 import os
 import resource
 import signal
@@ -19,6 +20,8 @@ from batch_api.connection import Connection, Room
 from batch_api.errors import Unusable
 from batch_api.gate import USUAL, Gate, Visitors, is_loopback
 from batch_api.settings import CLIENT_TIMEOUT_SECONDS
+
+log = logging.getLogger(__name__)
 
 _BACKLOG = 2048
 _MOST_CONNECTIONS = 10_000
@@ -103,13 +106,16 @@ async def listen(
     visitors: Visitors = USUAL,
     client_timeout_seconds: float = CLIENT_TIMEOUT_SECONDS,
     most_connections: int | None = None,
+    connection: type[Connection] = Connection,
 ) -> None:
     """Serve until `stop`, then until the requests under way have ended within the grace period."""
     visitors = visitors.at(is_local=is_loopback(listener.getsockname()[0]))
     server = _Server(
         uvicorn.Config(
             Gate(app, visitors),
-            http=_connections(most_connections or _most_connections(), client_timeout_seconds),
+            http=_connections(
+                connection, most_connections or _most_connections(), client_timeout_seconds
+            ),
             ws="none",
             log_config=None,
             access_log=False,
@@ -126,9 +132,9 @@ async def listen(
         server.should_exit = True
 
 
-def _connections(most: int, patience_seconds: float) -> Any:
+def _connections(kind: type[Connection], most: int, patience_seconds: float) -> Any:
     """What uvicorn takes for a class."""
-    return partial(Connection, room=Room(most), patience_seconds=patience_seconds)
+    return partial(kind, room=Room(most), patience_seconds=patience_seconds)
 
 
 def _most_connections() -> int:
@@ -151,6 +157,15 @@ def stop_on_signals(*, second: int = 1) -> asyncio.Event:
     return stop
 
 
+def _look(connection: Connection, now: float) -> None:
+    """Whatever is wrong with one connection must not end the server."""
+    try:
+        connection.look(now)
+    except Exception:
+        log.exception("a connection could not be looked at")
+        connection.hang_up()
+
+
 class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second."""
@@ -158,7 +173,7 @@ class _Server(uvicorn.Server):
             now = time.monotonic()
             for connection in list(self.server_state.connections):
                 assert isinstance(connection, Connection)
-                connection.look(now)
+                _look(connection, now)
         return await super().on_tick(counter)
 
     @contextmanager
