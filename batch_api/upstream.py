@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from math import isfinite
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -71,7 +72,9 @@ class Upstream:
         most_in_flight: int,
         patience: Patience,
     ) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
+        self._url = url.rstrip("/").removesuffix("/v1")
+        self.shown = without_userinfo(self._url)
+        """Its URL, for operators; to tenants it is just the upstream."""
         self.standing = Standing(most=most_in_flight)
         self.is_up = True
         """As far as is known."""
@@ -102,7 +105,7 @@ class Upstream:
         except _TROUBLES as error:
             raise self._silent(error) from error
         if _is_passing(response.status):
-            raise UpstreamUnusable(f"{self.url} answers {response.status}")
+            raise UpstreamUnusable(f"{self.shown} answers {response.status}")
         models = model_objects(body) if response.status == HTTPStatus.OK else None
         self._told_models |= models is not None
         if not self.standing.is_open:
@@ -151,7 +154,7 @@ class Upstream:
     async def _request(self, call: Call) -> aiohttp.ClientResponse:
         return await self._session.request(
             call.method,
-            self.url + call.path,
+            self._url + call.path,
             data=call.body or None,
             headers={"content-type": "application/json", **call.headers},
             allow_redirects=False,
@@ -170,33 +173,35 @@ class Upstream:
             raise UpstreamUnreachable(str(error)) from error
         if models is None and self._told_models:
             self._failed(visit, "does not tell its models any more")
-            raise UpstreamUnreachable(f"{self.url} does not tell its models any more")
+            raise UpstreamUnreachable(f"{self.shown} does not tell its models any more")
         self.standing.proved()
 
     def unusable(self, error: Exception, visit: Visit, *, had_begun: bool) -> UpstreamUnusable:
-        """One of _TROUBLES as one of ours; it is remembered."""
+        """One of _TROUBLES as one of ours; it is remembered.
+
+        Tenants read the message of an UpstreamBroke.
+        """
         if _is_unreachable(error):
             return self._silent(error)
         company = visit.had_company
         if isinstance(error, TimeoutError):
             self.standing.timed_out(visit)
             self._may_be_down("does not answer in time")
-            message = f"{self.url} did not answer in time"
+            message = "The upstream did not answer in time"
             return UpstreamTimedOut(message, had_company=company, had_begun=had_begun)
         self._failed(visit, type(error).__name__)
         if isinstance(error, _TooLarge):
-            return AnswerTooLarge(
-                f"{self.url} answered with more than {self._patience.bytes} bytes"
-            )
-        message = f"{self.url} broke off: {error!r}"
+            most = self._patience.bytes
+            return AnswerTooLarge(f"The upstream answered with more than {most} bytes")
+        message = f"The upstream broke off: {type(error).__name__}"
         return UpstreamBroke(message, had_company=company, had_begun=had_begun)
 
     def _silent(self, error: Exception) -> UpstreamUnusable:
         if not _is_unreachable(error):
-            return UpstreamUnusable(f"{self.url} does not tell: {error!r}")
+            return UpstreamUnusable(f"{self.shown} does not tell: {type(error).__name__}")
         self.standing.rest(_REST_SECONDS)
         self._is_down("can't be reached")
-        return UpstreamUnreachable(f"{self.url} can't be reached")
+        return UpstreamUnreachable(f"{self.shown} can't be reached")
 
     def _failed(self, visit: Visit, reason: str) -> None:
         self.standing.failed(visit)
@@ -208,12 +213,12 @@ class Upstream:
 
     def _is_down(self, reason: str) -> None:
         if self.is_up:
-            log.warning("upstream is down", extra={"upstream": self.url, "reason": reason})
+            log.warning("upstream is down", extra={"upstream": self.shown, "reason": reason})
         self.is_up = False
 
     def _is_there(self) -> None:
         if not self.is_up:
-            log.info("upstream is up again", extra={"upstream": self.url})
+            log.info("upstream is up again", extra={"upstream": self.shown})
         self.is_up = True
 
 
@@ -304,6 +309,12 @@ def _is_unreachable(error: Exception) -> bool:
 def _is_passing(status: int) -> bool:
     """It may answer otherwise a little later."""
     return status in OVERLOADED or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def without_userinfo(url: str) -> str:
+    """A URL as it may be shown: it may have been given with a name and a password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

@@ -14,6 +14,7 @@ from batch_api.commands.listening import bind, listen, stop_on_signals
 from batch_api.errors import Unusable
 from batch_api.gate import Visitors, is_loopback
 from batch_api.settings import DEMO_MODEL, Settings, Task, served_name
+from batch_api.upstream import without_userinfo
 
 # Lines to paste.
 _TRY: dict[Task, str] = {
@@ -89,7 +90,7 @@ def _banner(settings: Settings, listener: socket.socket) -> str:
 
 def _what(settings: Settings) -> str:
     if settings.upstream:
-        return f"what is behind {', '.join(settings.upstream)}"
+        return f"what is behind {', '.join(map(without_userinfo, settings.upstream))}"
     if settings.model == str(DEMO_MODEL):
         return "the small model that comes with it; --model takes any other"
     return settings.model

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from batch_api.lifecycle import BatchStatus
+from batch_api.unusable import UpstreamUnusable
 from batch_api.upstreams import Upstreams
 from tests.scheduler.site import Site, question, questions, until
 from tests.standin import (
@@ -67,6 +69,48 @@ async def test_an_answer_without_end_is_an_error_line(site: Site, fault: Fault) 
     assert bad["error"]["code"] == "answer_too_large"
     assert str(64 * KIB) in bad["error"]["message"]
     assert site.standin.stats.received == site.settings.max_attempts
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (b"HTTP/1.1 two hundred\r\n\r\n", "worker_crashed"),
+        (b"", "worker_crashed"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n", "answer_too_large"),
+        (None, "request_timeout"),
+    ],
+    ids=["garbled", "closed", "endless", "hang"],
+)
+async def test_no_tenant_and_no_log_is_told_an_upstreams_password(
+    site: Site, answer: bytes | None, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    async def misbehave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if answer is None:
+            await reader.read()
+        else:
+            writer.write(answer)
+        writer.close()
+
+    number = await site.submit(question("bad"))
+    assert await site.intake.validate_once()
+    async with await asyncio.start_server(misbehave, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        async with hasty(site, f"http://operator:s3cret@{host}:{port}/v1") as here:
+            here = replace(here, settings=site.settings.model_copy(update={"max_attempts": 1}))
+            await here.run(number)
+            with pytest.raises(UpstreamUnusable) as unusable:
+                await here.upstreams.models()
+
+    (bad,) = await site.errors(number)
+    assert bad["error"]["code"] == code
+    for told in (str(bad), str([vars(record) for record in caplog.records]), str(unusable.value)):
+        assert "operator" not in told
+        assert "s3cret" not in told
+        assert b64encode(b"operator:s3cret").decode() not in told
+    assert str(port) not in str(bad)
 
 
 async def test_an_answer_as_long_as_the_limit_is_taken(site: Site) -> None:
