@@ -5,7 +5,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +141,16 @@ class Blobs:
 def is_ours(name: str) -> bool:
     """Whether such a name in a folder of blobs was given by us."""
     return _OURS.fullmatch(name) is not None
+
+
+def are_gone(folder: Path, ids: Collection[str]) -> bool:
+    """Whether this can't be the folder that had these blobs, as of several none is there. Blocks.
+
+    A disk that is not mounted leaves an empty folder, or none.
+    """
+    if not folder.is_dir():
+        return len(ids) > 0
+    return len(ids) > 1 and not any((folder / id).exists() for id in ids)
 
 
 @contextmanager

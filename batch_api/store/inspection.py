@@ -65,7 +65,7 @@ def _inspect(folder: Folder, *, deep: bool, results_are_kept: bool, now: float) 
         return Inspection(corrupt, (), {}, folder.is_running)
     soundness.check_revision(folder.database)
     batches, blobs = promise.read_batches(folder.database), Bytes(folder)
-    findings = [
+    findings = list(blobs.all_missing()) or [
         *soundness.broken_rules(folder.database),
         *soundness.broken_references(folder.database),
         *_of_batches(folder, batches, deep=deep, results_are_kept=results_are_kept),

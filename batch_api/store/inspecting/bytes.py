@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 
 from batch_api.lifecycle import FINAL_STATUSES
-from batch_api.store.blobs import UNFINISHED, is_ours
+from batch_api.store.blobs import BLOBS_FOLDER, UNFINISHED, are_gone, is_ours
 from batch_api.store.inspecting.findings import Finding, Kind
 from batch_api.store.inspecting.folder import Folder
 
@@ -40,6 +40,11 @@ class Bytes:
         }
         self._inputs = folder.database.execute(_INPUTS).fetchall()
         self._results = {id for (id,) in folder.database.execute(_RESULTS)}
+
+    def all_missing(self) -> Iterator[Finding]:
+        if are_gone(self._folder.path / BLOBS_FOLDER, needed_blobs(self._folder.database)):
+            what = "None of the files that the database speaks of is there."
+            yield Finding(Kind.MISSING_FILES, BLOBS_FOLDER, what)
 
     def missing(self) -> Iterator[Finding]:
         for id, (bytes, _) in self.known.items():
@@ -102,6 +107,8 @@ def needed_blobs(database: sqlite3.Connection) -> set[str]:
 def is_still_so(folder: Folder, finding: Finding) -> bool:
     """Looks again: under a running server a file may have gone between row and blob."""
     match finding.kind:
+        case Kind.MISSING_FILES:
+            return are_gone(folder.path / BLOBS_FOLDER, needed_blobs(folder.database))
         case Kind.MISSING_BYTES | Kind.DAMAGED_BYTES:
             return _is_known(folder.database, finding.subject)
         case Kind.ORPHANED_BYTES:

@@ -8,6 +8,7 @@ class Kind(StrEnum):
     CORRUPT_DATABASE = "corrupt_database"
     BROKEN_RULE = "broken_rule"
     BROKEN_REFERENCE = "broken_reference"
+    MISSING_FILES = "missing_files"
     MISSING_BYTES = "missing_bytes"
     MISSING_INPUT = "missing_input"
     DAMAGED_BYTES = "damaged_bytes"
@@ -36,6 +37,7 @@ _BY_REPAIR = {
     Kind.STRAY_PARTS: "--repair drops them.",
 }
 _BY_HAND = {
+    Kind.MISSING_FILES: "Mount the disk that has them, or restore a backup.",
     Kind.MISSING_INPUT: "What is not run yet will fail (input_gone); a backup may have the file.",
     Kind.DAMAGED_BYTES: "Take the file from a backup, or delete it through the API.",
     Kind.MISSING_RESULTS: "Take the file from a backup, or run the batch's input again.",
