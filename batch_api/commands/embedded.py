@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from batch_api import failpoints
 from batch_api.clock import Clock
@@ -11,8 +12,9 @@ from batch_api.commands.listening import held_port
 from batch_api.commands.worker import check_model
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings, served_name
-from batch_api.store.blobs import BLOBS_FOLDER, Blobs
-from batch_api.store.database import Database, opening
+from batch_api.store import files
+from batch_api.store.blobs import BLOBS_FOLDER, Blobs, are_gone
+from batch_api.store.database import Database, DataFolderUnusable, opening
 from batch_api.supervisor import WorkerProcess, supervised, visible_gpus
 from batch_api.upstreams import Upstreams
 
@@ -34,6 +36,7 @@ async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
     database = await Database.open(settings.data_dir)
     try:
         with opening(settings.data_dir):
+            await _check_files(database, settings.data_dir / BLOBS_FOLDER)
             blobs = Blobs(settings.data_dir / BLOBS_FOLDER, min_free_bytes=settings.min_free_bytes)
         async with _upstreams(settings) as upstreams, asyncio.TaskGroup() as group:
             scheduler = Scheduler(
@@ -50,6 +53,17 @@ async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
             watch.cancel()
     finally:
         await database.close()
+
+
+async def _check_files(database: Database, folder: Path) -> None:
+    """Raises DataFolderUnusable: without its files, a server would end each batch for good."""
+    async with database.read() as session:
+        needed = await files.needed_blobs(session)
+    if await asyncio.to_thread(are_gone, folder, needed):
+        raise DataFolderUnusable(
+            f"None of the files that the database speaks of is in {folder}: mount the disk that "
+            "has them, or restore a backup."
+        )
 
 
 @asynccontextmanager

@@ -135,6 +135,11 @@ async def is_held(session: AsyncSession, id: str) -> bool:
     return await session.scalar(holders.limit(1)) is not None
 
 
+async def needed_blobs(session: AsyncSession) -> Sequence[str]:
+    """The ids of all bytes that are held, and so have to be on the disk."""
+    return (await session.scalars(union(*_holders(), select(PartRow.id)))).all()
+
+
 async def known_blobs(session: AsyncSession) -> Sequence[str]:
     """The ids of all bytes that are held, or soon will be: a batch's files come before its end."""
     is_open = BatchRow.status.not_in(FINAL_STATUSES)

@@ -113,7 +113,7 @@ def test_answers_that_were_written_are_not_lost_to_a_half_removed_state(
     ended = _run(tmp_path, standin, None)
 
     assert ended.returncode == 2
-    assert "is missing" in ended.stderr
+    assert "None of the files that the database speaks of is in" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert (tmp_path / "out.jsonl").read_text() == "written by an earlier call"
 

@@ -1,13 +1,16 @@
 """Each damage is done for real, and a server goes on with what was mended."""
 
 import json
+import shutil
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from batch_api.store.blobs import BLOBS_FOLDER
 from batch_api.store.database import DATABASE_NAME, DataFolderUnusable
 from batch_api.store.inspecting.findings import Kind
 from batch_api.store.inspecting.folder import Uninspectable
@@ -15,7 +18,7 @@ from batch_api.store.inspection import inspect
 from batch_api.store.repair import Repair, repair
 from tests.clock import START
 from tests.lived_in import LivedIn, finished
-from tests.server import Server, StandinProcess
+from tests.server import HasEnded, Server, StandinProcess
 
 COMPLETED = (
     "IN (SELECT requests.id FROM requests JOIN batches ON number = batch_number"
@@ -104,12 +107,14 @@ def test_a_corrupt_database_is_left_as_it_is(lived_in: LivedIn) -> None:
     assert lived_in.blob("file-orphan").exists()
 
 
-def test_orphans_go_and_strange_files_stay(lived_in: LivedIn) -> None:
+def test_orphans_are_set_aside_and_strange_files_stay(lived_in: LivedIn) -> None:
     for name in ("file-orphan", "part_half.unfinished", "notes.txt"):
         lived_in.blob(name).touch()
 
     assert kinds(mend(lived_in)) == [Kind.ORPHANED_BYTES] * 2
     assert not lived_in.blob("file-orphan").exists()
+    assert lived_in.blob("file-orphan.orphan").stat().st_mtime == START
+    assert not list(lived_in.blob("any").parent.glob("part_half.*"))
     assert lived_in.blob("notes.txt").exists()
 
 
@@ -120,6 +125,40 @@ def test_a_file_whose_bytes_are_gone_is_forgotten(lived_in: LivedIn) -> None:
     assert kinds(mend(lived_in)) == [Kind.MISSING_BYTES] * 2
     assert lived_in.execute("SELECT 1 FROM files WHERE id = ?", lived_in.spare_file_id) == []
     assert lived_in.execute("SELECT 1 FROM parts") == []
+
+
+def hide(files: Path) -> None:
+    files.rename(files.with_name("elsewhere"))
+
+
+def hide_under_an_empty_one(files: Path) -> None:
+    hide(files)
+    files.mkdir()
+
+
+def hide_under_another(files: Path) -> None:
+    hide_under_an_empty_one(files)
+    (files / "file-of-another-server").touch()
+
+
+@pytest.mark.parametrize("damage", [hide, hide_under_an_empty_one, hide_under_another])
+def test_files_on_a_disk_that_is_not_mounted_are_not_forgotten(
+    lived_in: LivedIn, damage: Callable[[Path], None]
+) -> None:
+    files = lived_in.data_dir / BLOBS_FOLDER
+    damage(files)
+    there = sorted(files.glob("*"))
+
+    done = mend(lived_in)
+    assert [finding.kind for finding in done.left.findings] == [Kind.MISSING_FILES]
+    assert (done.mended, done.copy) == ((), None)
+    with pytest.raises(HasEnded, match=r"(?s)with 2.+None of the files .+ mount the disk"):
+        Server(lived_in.data_dir.parent, "http://127.0.0.1:9").start()
+    assert sorted(files.glob("*")) == there
+
+    shutil.rmtree(files, ignore_errors=True)
+    files.with_name("elsewhere").rename(files)
+    assert mend(lived_in).left.is_all_right
 
 
 def test_parts_of_an_upload_that_is_over_go_with_their_bytes(lived_in: LivedIn) -> None:

@@ -5,9 +5,9 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 
 from batch_api.lifecycle import FINAL_STATUSES
-from batch_api.store.blobs import UNFINISHED, is_ours
+from batch_api.store.blobs import BLOBS_FOLDER, ORPHAN, UNFINISHED, are_gone, is_ours
 from batch_api.store.inspecting.findings import Finding, Kind
-from batch_api.store.inspecting.folder import Folder
+from batch_api.store.inspecting.folder import Blob, Folder
 
 _FINAL = ", ".join(repr(str(status)) for status in sorted(FINAL_STATUSES))
 _KNOWN = "SELECT id, bytes, sha256 FROM files UNION ALL SELECT id, bytes, NULL FROM parts"
@@ -41,6 +41,11 @@ class Bytes:
         self._inputs = folder.database.execute(_INPUTS).fetchall()
         self._results = {id for (id,) in folder.database.execute(_RESULTS)}
 
+    def all_missing(self) -> Iterator[Finding]:
+        if are_gone(self._folder.path / BLOBS_FOLDER, needed_blobs(self._folder.database)):
+            what = "None of the files that the database speaks of is there."
+            yield Finding(Kind.MISSING_FILES, BLOBS_FOLDER, what)
+
     def missing(self) -> Iterator[Finding]:
         for id, (bytes, _) in self.known.items():
             if id not in self._folder.blobs:
@@ -73,7 +78,7 @@ class Bytes:
         held = needed_blobs(self._folder.database) | self._results
         oldest = now - _FRESH_SECONDS
         for name, blob in self._folder.blobs.items():
-            if name in held or not is_ours(name):
+            if name in held or not is_ours(name) or name.endswith(ORPHAN):
                 continue
             if not self._folder.is_running or (
                 blob.changed_at < oldest and not name.endswith(UNFINISHED)
@@ -84,6 +89,10 @@ class Bytes:
     def foreign(self) -> list[str]:
         """Names that are not ours."""
         return sorted(name for name in self._folder.blobs if not is_ours(name))
+
+    def set_aside(self) -> list[Blob]:
+        blobs = self._folder.blobs
+        return [blobs[name] for name in blobs if is_ours(name) and name.endswith(ORPHAN)]
 
     def _sha256(self, id: str) -> str | None:
         """None if it has been deleted by now."""
@@ -102,6 +111,8 @@ def needed_blobs(database: sqlite3.Connection) -> set[str]:
 def is_still_so(folder: Folder, finding: Finding) -> bool:
     """Looks again: under a running server a file may have gone between row and blob."""
     match finding.kind:
+        case Kind.MISSING_FILES:
+            return are_gone(folder.path / BLOBS_FOLDER, needed_blobs(folder.database))
         case Kind.MISSING_BYTES | Kind.DAMAGED_BYTES:
             return _is_known(folder.database, finding.subject)
         case Kind.ORPHANED_BYTES:

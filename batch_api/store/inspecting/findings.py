@@ -8,6 +8,7 @@ class Kind(StrEnum):
     CORRUPT_DATABASE = "corrupt_database"
     BROKEN_RULE = "broken_rule"
     BROKEN_REFERENCE = "broken_reference"
+    MISSING_FILES = "missing_files"
     MISSING_BYTES = "missing_bytes"
     MISSING_INPUT = "missing_input"
     DAMAGED_BYTES = "damaged_bytes"
@@ -27,7 +28,7 @@ class Kind(StrEnum):
 _RESTORE = "Stop the server and restore a backup."
 _BY_REPAIR = {
     Kind.MISSING_BYTES: "--repair forgets it, so that clients get a 404; a backup may have it.",
-    Kind.ORPHANED_BYTES: "--repair deletes it.",
+    Kind.ORPHANED_BYTES: "--repair sets it aside.",
     Kind.WRONG_COUNTS: "--repair counts again.",
     Kind.STRANDED: "--repair lets its files be written.",
     Kind.MISSING_ANSWER: "--repair lets the lines run again, or says in the error file that "
@@ -36,6 +37,7 @@ _BY_REPAIR = {
     Kind.STRAY_PARTS: "--repair drops them.",
 }
 _BY_HAND = {
+    Kind.MISSING_FILES: "Mount the disk that has them, or restore a backup.",
     Kind.MISSING_INPUT: "What is not run yet will fail (input_gone); a backup may have the file.",
     Kind.DAMAGED_BYTES: "Take the file from a backup, or delete it through the API.",
     Kind.MISSING_RESULTS: "Take the file from a backup, or run the batch's input again.",
