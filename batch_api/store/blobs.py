@@ -19,8 +19,8 @@ from batch_api.store.trouble import DiskFailed, passes
 BLOBS_FOLDER = "files"
 UNFINISHED = ".unfinished"
 ORPHAN = ".orphan"
-"""Of whole blobs that were set aside, as no row speaks of them: a database that was restored from an
-older copy knows nothing of what was acknowledged since.
+"""Of whole blobs that were set aside, as no row speaks of them: a database that was restored from
+an older copy knows nothing of what was acknowledged since.
 """
 KEEP_ORPHANS_DAYS = 7
 
