@@ -113,9 +113,9 @@ class Keyring:
         waiting = await asyncio.to_thread(self._orders.waiting)
         if waiting:
             async with self._database.write.begin() as session:
-                await carry_out(session, waiting)
+                refused = await carry_out(session, waiting)
             await self._load()
-            await asyncio.to_thread(self._orders.remove, waiting)
+            await asyncio.to_thread(self._orders.remove, waiting, refused=refused)
         return len(waiting)
 
     async def record_use_once(self) -> None:

@@ -112,8 +112,8 @@ async def _stand_in(folder: Path, orders: Orders) -> bool:
     try:
         waiting = orders.waiting()
         async with database.write.begin() as session:
-            await carry_out(session, waiting)
-        orders.remove(waiting)
+            refused = await carry_out(session, waiting)
+        orders.remove(waiting, refused=refused)
     finally:
         await database.close()
     return True

@@ -9,10 +9,11 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.store import keys
@@ -20,6 +21,17 @@ from batch_api.store import keys
 log = logging.getLogger(__name__)
 
 _UNFINISHED = ".unfinished"
+_REFUSED = ".refused"
+
+_NOT_READ = (
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+    PermissionError,
+    IsADirectoryError,
+)
+_NOT_TAKEN = (IntegrityError, DataError, OverflowError, UnicodeEncodeError)
+"""By the database, whenever it is asked."""
 
 
 class NewKey(msgspec.Struct, frozen=True, tag=True):
@@ -49,6 +61,8 @@ class Orders:
     def __init__(self, data_folder: Path) -> None:
         self._folder = data_folder / "orders"
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._stuck: set[Path] = set()
+        """They can't be removed, and were seen to."""
 
     def leave(self, order: Order) -> Path:
         """On the disk, whole, when this returns; gone once it is carried out."""
@@ -64,27 +78,49 @@ class Orders:
         return path
 
     def waiting(self) -> Sequence[Path]:
-        return sorted(path for path in self._folder.iterdir() if path.suffix == ".json")
+        found = (path for path in self._folder.iterdir() if path.suffix == ".json")
+        return sorted(path for path in found if path not in self._stuck)
 
-    def remove(self, paths: Iterable[Path]) -> None:
+    def remove(self, paths: Iterable[Path], *, refused: Collection[Path] = ()) -> None:
+        """The refused are kept, under another name."""
         for path in paths:
-            path.unlink(missing_ok=True)
+            try:
+                if path in refused:
+                    path.replace(path.with_name(path.name + _REFUSED))
+                else:
+                    path.unlink(missing_ok=True)
+            except OSError:
+                log.exception("an order can't be removed", extra={"order": path.name})
+                self._stuck.add(path)
 
 
-async def carry_out(session: AsyncSession, paths: Iterable[Path]) -> None:
-    """What is carried out twice is as carried out once: a crash may come before `remove`."""
-    for path in paths:
-        match _read(path):
-            case NewKey() as new:
-                await keys.add(session, **msgspec.structs.asdict(new))
-            case Revocation() as revocation:
-                await keys.revoke(session, revocation.id, now=revocation.revoked_at)
+async def carry_out(session: AsyncSession, paths: Iterable[Path]) -> Collection[Path]:
+    """Return those that are refused, each for itself.
+
+    What is carried out twice is as carried out once: a crash may come before `remove`.
+    """
+    return {path for path in paths if not await _is_carried_out(session, path)}
 
 
-def _read(path: Path) -> Order | None:
-    """A few hundred bytes; None if they are no order."""
+async def _is_carried_out(session: AsyncSession, path: Path) -> bool:
     try:
-        return _decoder.decode(path.read_bytes())
-    except msgspec.DecodeError:
-        log.exception("an order can't be read", extra={"order": path.name})
-        return None
+        order = _read(path)
+        async with session.begin_nested():
+            await _carry_out_one(session, order)
+    except (*_NOT_READ, *_NOT_TAKEN):
+        log.exception("an order is refused", extra={"order": path.name})
+        return False
+    return True
+
+
+async def _carry_out_one(session: AsyncSession, order: Order) -> None:
+    match order:
+        case NewKey() as new:
+            await keys.add(session, **msgspec.structs.asdict(new))
+        case Revocation() as revocation:
+            await keys.revoke(session, revocation.id, now=revocation.revoked_at)
+
+
+def _read(path: Path) -> Order:
+    """A few hundred bytes. Raises one of _NOT_READ if they are no order."""
+    return _decoder.decode(path.read_bytes())

@@ -1,6 +1,7 @@
 """Who is let in: keys of the database, made and revoked while the server runs."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy import func, select
 
 from batch_api.api.keys import Keyring, hashed
 from batch_api.store import keys
-from batch_api.store.orders import Orders
+from batch_api.store.orders import NewKey, Orders
 from batch_api.store.tables import KeyRow
 from tests.api import keys as making
 from tests.api.conftest import START, Site, sdk
@@ -163,14 +164,73 @@ async def test_an_order_that_a_crash_left_is_carried_out_once_more_without_harm(
     assert await status_for(site, key) == 401
 
 
-async def test_an_order_that_can_not_be_read_stops_nobody(site: Site) -> None:
+def the_first_order(site: Site) -> Path:
+    return site.settings.data_dir / "orders" / "0-bad.json"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{\xff",
+        b'{"type": "Revocation", "id": "\xff", "revoked_at": 1}',
+        b'{"type": "Revocation", "id": "k", "revoked_at": 1, "x": '
+        + b"[" * 9999
+        + b"]" * 9999
+        + b"}",
+        b'{"type": "Revocation", "id": "k", "revoked_at": "today"}',
+        b'{"type": "NewKey", "id": "k", "sha256": "aaaa", "name": "k", "tenant": "t",'
+        b' "created_at": 9223372036854775808, "expires_at": null}',
+    ],
+    ids=["no JSON", "no UTF-8", "deep", "no order", "no row"],
+)
+async def test_an_order_that_is_none_is_set_aside_and_stops_nobody(
+    site: Site, content: bytes
+) -> None:
     key = await making.make(site.keyring, site.settings, "default")
-    (site.settings.data_dir / "orders" / "0-bad.json").write_bytes(b"{\xff")
+    bad = the_first_order(site)
+    bad.write_bytes(content)
 
     _, second = making.leave(site.settings, "default")
     await site.keyring.take_orders_once()
 
     assert [await status_for(site, one) for one in (key, second)] == [200, 200]
+    assert [path.name for path in bad.parent.iterdir()] == ["0-bad.json.refused"]
+    assert bad.with_name("0-bad.json.refused").read_bytes() == content
+
+
+async def test_an_order_that_the_database_does_not_take_is_set_aside(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    sha256 = hashed((await making.make(site.keyring, site.settings, "default")).encode())
+    orders = Orders(site.settings.data_dir)
+    for id in ("key_1", "key_2"):
+        orders.leave(NewKey(id, sha256, "the same secret", "team-b", START, None))
+
+    _, second = making.leave(site.settings, "default")
+    await site.keyring.take_orders_once()
+
+    assert await status_for(site, second) == 200
+    assert orders.waiting() == []
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+
+
+async def test_a_folder_in_the_place_of_an_order_is_set_aside(site: Site) -> None:
+    the_first_order(site).mkdir()
+
+    key = await making.make(site.keyring, site.settings, "default")
+
+    assert await status_for(site, key) == 200
+    assert not the_first_order(site).exists()
+
+
+async def test_an_order_that_can_not_be_removed_is_passed_over_from_then_on(site: Site) -> None:
+    orders = Orders(site.settings.data_dir)
+    the_first_order(site).mkdir()  # is not removed like a file, whoever may remove what
+    assert orders.waiting() == [the_first_order(site)]
+
+    orders.remove(orders.waiting())
+
+    assert orders.waiting() == []
 
 
 async def test_orders_are_taken_and_use_is_recorded_while_the_server_runs(site: Site) -> None:
