@@ -59,6 +59,11 @@ class Standing:
         """That somebody is there, before a request is risked."""
         return self.is_open and not self._is_alive
 
+    @property
+    def is_on_trial(self) -> bool:
+        """A request of a batch is finding out whether it works again."""
+        return self.is_open and self._batch_visits > 0
+
     def admits(self, suspicion: int) -> bool:
         """Whether a request of a batch may go there now."""
         room = 1 if self.is_open else int(self._width)

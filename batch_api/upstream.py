@@ -108,8 +108,7 @@ class Upstream:
             raise UpstreamUnusable(f"{self.shown} answers {response.status}")
         models = model_objects(body) if response.status == HTTPStatus.OK else None
         self._told_models |= models is not None
-        if not self.standing.is_open:
-            self._is_there()
+        self._talks()
         return models
 
     async def status_of_empty(self, path: str) -> int | None:
@@ -131,6 +130,8 @@ class Upstream:
             self.standing.refused(visit)
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR or not makes_sense:
             self._failed(visit, f"answers {status}" if makes_sense else "answers nonsense")
+        elif status == HTTPStatus.NOT_FOUND:
+            self._talks()
         else:
             self.standing.answered()
             self._is_there()
@@ -215,6 +216,11 @@ class Upstream:
         if self.is_up:
             log.warning("upstream is down", extra={"upstream": self.shown, "reason": reason})
         self.is_up = False
+
+    def _talks(self) -> None:
+        """What it says takes no thinking: of the troubles of requests that is no end."""
+        if not self.standing.is_open:
+            self._is_there()
 
     def _is_there(self) -> None:
         if not self.is_up:

@@ -21,10 +21,12 @@ from batch_api.unusable import (
     UpstreamUnusable,
 )
 from batch_api.upstream import OVERLOADED, Answer, Call, Patience, Upstream
+from batch_api.waiting import wait
 
 _CONNECT_SECONDS = 5
 _IDLE_SECONDS = 30
 _READ_BYTES = 16 * 1024  # beyond it a stream waits for its client, not in our memory
+_LOOK_SECONDS = 1.0
 _MIB = 1024 * 1024
 
 _ASK_ANOTHER = (HTTPStatus.NOT_FOUND, *OVERLOADED)
@@ -93,8 +95,8 @@ class Upstreams:
             Upstream(url, self._session, most_in_flight=most_in_flight, patience=patience)
             for url in urls
         ]
-        self._waiting: Counter[int] = Counter()
-        """Requests of batches without a place, by their suspicion."""
+        self._waiting = {upstream: Counter[int]() for upstream in self._upstreams}
+        """Requests of batches without a place that it might give them, by their suspicion."""
         self._vacated = asyncio.Event()
 
     async def close(self) -> None:
@@ -106,8 +108,19 @@ class Upstreams:
         return max(map(_rest_seconds, self._upstreams))
 
     @property
+    def waiting(self) -> int:
+        """Requests of batches that wait for a place at one of them at least."""
+        return max(waiting.total() for waiting in self._waiting.values())
+
+    @property
     def _shortest_rest(self) -> float:
         return min(map(_rest_seconds, self._upstreams))
+
+    @property
+    def _look_seconds(self) -> float:
+        """Until the next one ends its rest, but not for long."""
+        rests = [each.rest_seconds for each in self._upstreams if each.is_resting]
+        return min([*rests, _LOOK_SECONDS])
 
     def count(self, *, up: bool) -> int:
         """Of those that answer, as far as is known; or of the others."""
@@ -222,7 +235,8 @@ class Upstreams:
         if 0 < lacking < len(self._upstreams):
             raise UpstreamAway("Not every upstream can be asked for it now")
         if not refusals:
-            raise UpstreamUnreachable("No upstream can be reached", self._shortest_rest)
+            rest = self._shortest_rest or _LOOK_SECONDS  # one may be on trial
+            raise UpstreamUnreachable("No upstream can be reached", rest)
         return refusals[-1]
 
     async def _next(self, asked: Sequence[Upstream], turn: Turn | None) -> Upstream | None:
@@ -235,14 +249,23 @@ class Upstreams:
             if admitting:
                 return min(admitting, key=_in_flight)
             assert turn is not None
-            await self._vacancy(turn)
+            await self._vacancy(askable, turn)
         return None
 
     def _askable(self, asked: Sequence[Upstream], turn: Turn | None) -> list[Upstream]:
-        """Those that don't rest; for a single request else the one that wakes first."""
+        """Those that don't rest; for a single request else the one that wakes first.
+
+        A request of a batch that was turned away elsewhere does not wait for one on trial either:
+        if that one hangs, requests for others would find no lane.
+        """
         awake = [upstream for upstream in self._upstreams if not upstream.is_resting]
         if awake or asked:
-            return [upstream for upstream in awake if upstream not in asked]
+            spare = turn is not None and bool(asked)
+            return [
+                upstream
+                for upstream in awake
+                if upstream not in asked and not (spare and upstream.standing.is_on_trial)
+            ]
         if turn is None:
             return [min(self._upstreams, key=_rest_seconds)]
         raise UpstreamUnreachable("All upstreams rest", self._shortest_rest)
@@ -251,21 +274,26 @@ class Upstreams:
         """Nobody overtakes who is more suspicious: that one may be waiting to be alone."""
         if turn is None:
             return askable
-        if self._waiting and max(self._waiting) > turn.suspicion:
-            return []
-        return [upstream for upstream in askable if upstream.standing.admits(turn.suspicion)]
+        return [
+            upstream
+            for upstream in askable
+            if max(self._waiting[upstream], default=0) <= turn.suspicion
+            and upstream.standing.admits(turn.suspicion)
+        ]
 
-    async def _vacancy(self, turn: Turn) -> None:
-        """Raises UpstreamUnreachable at the turn's stop."""
+    async def _vacancy(self, askable: list[Upstream], turn: Turn) -> None:
+        """Or until a rest may be over. Raises UpstreamUnreachable at the turn's stop."""
         if turn.stop.is_set():
             raise UpstreamUnreachable("It is too late to ask an upstream")
-        self._waiting[turn.suspicion] += 1
+        for upstream in askable:
+            self._waiting[upstream][turn.suspicion] += 1
         self._vacated.clear()
         try:
-            await self._vacated.wait()
+            await wait(self._vacated, self._look_seconds)
         finally:
-            self._waiting[turn.suspicion] -= 1
-            self._waiting += Counter()  # without what is at zero
+            for upstream in askable:
+                self._waiting[upstream][turn.suspicion] -= 1
+                self._waiting[upstream] += Counter()  # without what is at zero
 
     def _leave(self, answer: Answer) -> None:
         answer.close()
@@ -273,8 +301,7 @@ class Upstreams:
 
     def _vacate(self, upstream: Upstream, visit: Visit) -> None:
         upstream.standing.end(visit)
-        if self._waiting:
-            self._vacated.set()
+        self._vacated.set()
 
 
 async def _models_or_failure(upstream: Upstream) -> list[dict[str, Any]] | UpstreamUnusable | None:

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "standing": set(),
     "unusable": set(),
     "upstream": {"standing", "unusable", "schemas"},
-    "upstreams": {"upstream", "standing", "unusable", "schemas"},
+    "upstreams": {"upstream", "standing", "unusable", "schemas", "waiting"},
     "waiting": set(),
     "supervisor": {"errors", "waiting"},
     "api": {"store", "schemas", "envelope", "disconnect", "forbidden", "__version__"}
