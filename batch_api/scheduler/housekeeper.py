@@ -8,7 +8,7 @@ from batch_api.clock import Clock
 from batch_api.scheduler.patience import patiently
 from batch_api.settings import Settings
 from batch_api.store import batches, files, idempotency, requests
-from batch_api.store.blobs import Blobs
+from batch_api.store.blobs import KEEP_ORPHANS_DAYS, Blobs
 from batch_api.store.database import Database
 from batch_api.waiting import wait
 
@@ -41,6 +41,7 @@ class Housekeeper:
             if self._clock.monotonic() >= self._seldom_at:
                 self._seldom_at = self._clock.monotonic() + _SELDOM_SECONDS
                 await patiently(self.sweep_once, 0)
+                await patiently(self.drop_orphans_once, 0)
                 await patiently(self.retire_once, 0)
                 await self._to_the_end(self.forget_keys_once, stop)
             await self._to_the_end(self.drop_removed_once, stop)
@@ -56,18 +57,22 @@ class Housekeeper:
         return await self.sweep_once()
 
     async def sweep_once(self) -> int:
-        """Delete the blobs of which no row speaks, now as at the last look; return how many."""
+        """Set aside the blobs of which no row speaks, now as at the last look; return how many."""
         # The blobs are listed before the rows are read: a row comes after its blob.
         names = await self._blobs.names()
         async with self._database.read() as session:
             unknown = names.difference(await files.known_blobs(session))
         orphans = unknown & self._suspects
         for name in orphans:
-            await self._blobs.delete(name)
+            await self._blobs.set_aside(name, now=self._clock.now())
         self._suspects = unknown - orphans
         if orphans:
-            log.warning("orphaned blobs deleted", extra={"blobs": len(orphans)})
+            log.warning("orphaned blobs set aside", extra={"blobs": len(orphans)})
         return len(orphans)
+
+    async def drop_orphans_once(self) -> int:
+        kept_seconds = KEEP_ORPHANS_DAYS * _DAY_SECONDS
+        return await self._blobs.drop_orphans(set_aside_before=self._clock.now() - kept_seconds)
 
     async def forget_keys_once(self) -> int:
         async with self._database.write.begin() as session:

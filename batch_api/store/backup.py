@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch_api.errors import Unusable
-from batch_api.store.blobs import BLOBS_FOLDER, UNFINISHED
+from batch_api.store.blobs import BLOBS_FOLDER, ORPHAN, UNFINISHED
 from batch_api.store.database import DATABASE_NAME
 from batch_api.store.folders import make, sync
 from batch_api.store.inspecting.bytes import needed_blobs
@@ -66,7 +66,9 @@ def _back_up(folder: Folder, destination: Path) -> Backup:
     blobs = destination / BLOBS_FOLDER
     blobs.mkdir()
     database = destination / f"{DATABASE_NAME}{UNFINISHED}"
-    _take_blobs(folder, blobs, {name for name in folder.blobs if not name.endswith(UNFINISHED)})
+    _take_blobs(
+        folder, blobs, {name for name in folder.blobs if not name.endswith((UNFINISHED, ORPHAN))}
+    )
     needed = _take_until_complete(folder, blobs)
     _copy_database(folder, database)
     for name in _names(blobs) - needed:

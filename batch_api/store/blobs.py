@@ -18,9 +18,14 @@ from batch_api.store.trouble import DiskFailed, passes
 
 BLOBS_FOLDER = "files"
 UNFINISHED = ".unfinished"
+ORPHAN = ".orphan"
+"""Of whole blobs that were set aside, as no row speaks of them: a database that was restored from
+an older copy knows nothing of what was acknowledged since.
+"""
+KEEP_ORPHANS_DAYS = 7
 
 _BUFFER_BYTES = 1024 * 1024
-_OURS = re.compile(rf"(file-|part_)[A-Za-z0-9_-]+({re.escape(UNFINISHED)})?")
+_OURS = re.compile(rf"(file-|part_)[A-Za-z0-9_-]+({re.escape(UNFINISHED)}|{re.escape(ORPHAN)})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +126,22 @@ class Blobs:
         with _believed("a file can't be deleted"):
             await asyncio.to_thread(self.path(id).unlink, missing_ok=True)
 
+    async def set_aside(self, name: str, *, now: float) -> None:
+        """As a whole blob of which no row speaks, or half of one, which is deleted."""
+        with _believed("a file can't be set aside"):
+            await asyncio.to_thread(set_aside, self.path(name), now=now)
+
+    async def drop_orphans(self, *, set_aside_before: float) -> int:
+        """Delete them for good; return how many."""
+        with _believed("a file can't be deleted"):
+            return await asyncio.to_thread(_drop_orphans, self._folder, set_aside_before)
+
     async def names(self) -> set[str]:
-        """What is in the folder, but for what is being written and what is none of ours."""
+        """What is in the folder, but for what is being written, set aside, or none of ours."""
         names = await asyncio.to_thread(os.listdir, self._folder)
         being_written = self._being_written | {f"{id}{UNFINISHED}" for id in self._being_written}
-        return {name for name in names if is_ours(name)} - being_written
+        ours = {name for name in names if is_ours(name) and not name.endswith(ORPHAN)}
+        return ours - being_written
 
     def _publish(self, id: str, writer: BlobWriter) -> Written:
         written = writer.seal()
@@ -141,6 +157,24 @@ class Blobs:
 def is_ours(name: str) -> bool:
     """Whether such a name in a folder of blobs was given by us."""
     return _OURS.fullmatch(name) is not None
+
+
+def set_aside(blob: Path, *, now: float) -> None:
+    """Blocks. Raises OSError."""
+    if blob.name.endswith(UNFINISHED):
+        blob.unlink(missing_ok=True)
+        return
+    with suppress(FileNotFoundError):
+        os.utime(blob, (now, now))
+        blob.replace(blob.with_name(f"{blob.name}{ORPHAN}"))
+
+
+def _drop_orphans(folder: Path, set_aside_before: float) -> int:
+    orphans = [path for path in folder.iterdir() if is_ours(path.name) and path.suffix == ORPHAN]
+    old = [path for path in orphans if path.stat().st_mtime < set_aside_before]
+    for path in old:
+        path.unlink()
+    return len(old)
 
 
 def are_gone(folder: Path, ids: Collection[str]) -> bool:

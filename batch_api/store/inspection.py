@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from batch_api.store.blobs import BLOBS_FOLDER, KEEP_ORPHANS_DAYS, ORPHAN
 from batch_api.store.inspecting import promise, results, soundness
 from batch_api.store.inspecting.bytes import Bytes, is_still_so
 from batch_api.store.inspecting.findings import Finding, Kind
@@ -105,6 +106,11 @@ def _stray_parts(database: sqlite3.Connection) -> Iterator[Finding]:
 def _remarks(folder: Folder, blobs: Bytes) -> Iterator[str]:
     for name in blobs.foreign():
         yield f"{name} is none of ours and is left alone."
+    if orphans := blobs.set_aside():
+        yield (
+            f"{len(orphans)} files without a row ({sum(it.bytes for it in orphans)} bytes) are set "
+            f"aside in {BLOBS_FOLDER}/ as *{ORPHAN}; each goes after {KEEP_ORPHANS_DAYS} days."
+        )
     if is_known_to_corrupt(sqlite3.sqlite_version_info):
         yield (
             f"SQLite {sqlite3.sqlite_version} can corrupt a database of which two connections move "

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from batch_api.lifecycle import BatchStatus, RequestState
-from batch_api.store.blobs import BLOBS_FOLDER
+from batch_api.store.blobs import BLOBS_FOLDER, set_aside
 from batch_api.store.database import DATABASE_NAME, take
 from batch_api.store.inspecting.findings import Finding, Kind
 from batch_api.store.inspecting.folder import check_is_there
@@ -109,7 +109,7 @@ def _mend(data_dir: Path, findings: list[Finding], *, now: float, lost: ErrorLin
     # Only now: a blob whose row is to go must not go before it.
     for finding in findings:
         if finding.kind == Kind.ORPHANED_BYTES:
-            (data_dir / BLOBS_FOLDER / finding.subject).unlink()
+            set_aside(data_dir / BLOBS_FOLDER / finding.subject, now=now)
 
 
 @contextmanager

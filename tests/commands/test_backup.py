@@ -1,9 +1,11 @@
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +16,7 @@ from batch_api.store.backup import BackupFailed, back_up
 from batch_api.store.database import DATABASE_NAME
 from batch_api.store.inspecting.folder import Uninspectable
 from batch_api.store.inspection import inspect
+from batch_api.store.repair import repair
 from tests.lived_in import LivedIn, finished
 from tests.server import HasEnded, Server, StandinProcess
 
@@ -157,8 +160,36 @@ def test_what_is_missing_at_the_source_is_told_and_the_rest_kept(
     assert len(list((tmp_path / "backup" / "files").iterdir())) == 9
 
 
+def test_files_that_are_newer_than_a_restored_database_are_kept_and_come_back_with_theirs(
+    lived_in: LivedIn, tmp_path: Path
+) -> None:
+    database = lived_in.data_dir / DATABASE_NAME
+    back_up(lived_in.data_dir, tmp_path / "monday")
+    with Server(tmp_path, "http://127.0.0.1:9") as server, server.client() as client:
+        newer = client.files.create(file=("newer.jsonl", b"{}\n"), purpose="batch")
+        server.terminate()
+    blob, orphan = lived_in.blob(newer.id), lived_in.blob(f"{newer.id}.orphan")
+    shutil.move(database, tmp_path / "newer.db")
+    shutil.copy(tmp_path / "monday" / DATABASE_NAME, database)
+
+    assert repair(lived_in.data_dir, deep=False, now=time.time(), lost=_lost).left.is_all_right
+    with Server(tmp_path, "http://127.0.0.1:9") as server:
+        server.terminate()
+    assert (blob.exists(), orphan.read_bytes()) == (False, b"{}\n")
+    assert any("1 files without a row" in told for told in inspect(lived_in.data_dir).remarks)
+
+    orphan.rename(blob)
+    shutil.move(tmp_path / "newer.db", database)
+    with Server(tmp_path, "http://127.0.0.1:9") as server, server.client() as client:
+        assert client.files.content(newer.id).content == b"{}\n"
+
+
+def _lost(batch_id: str, line: int, custom_id: str) -> bytes:
+    raise AssertionError("no answer is lost")
+
+
 def test_orphans_are_not_copied(lived_in: LivedIn, tmp_path: Path) -> None:
-    for name in ("file-orphan", "file-half.unfinished", "notes.txt"):
+    for name in ("file-orphan", "file-old.orphan", "file-half.unfinished", "notes.txt"):
         lived_in.blob(name).touch()
 
     assert back_up(lived_in.data_dir, tmp_path / "backup").files == 10

@@ -83,7 +83,7 @@ def test_programs_are_told_the_same(lived_in: LivedIn) -> None:
             "kind": "orphaned_bytes",
             "subject": "file-orphan",
             "what": "No row speaks of its 1 bytes.",
-            "remedy": "--repair deletes it.",
+            "remedy": "--repair sets it aside.",
             "is_mendable": True,
         }
     ]

@@ -190,16 +190,17 @@ def test_worker_crash_strands_job(stage: Stage) -> None:
 
 @pytest.mark.slow
 def test_orphaned_blob(stage: Stage) -> None:
-    """The bytes of a file that nobody was told of are gone after the next start."""
+    """The bytes of a file that nobody was told of are set aside at the next start."""
     job = Job(_FIVE)
     with stage.served("orphaned_blob=exit") as (server, client):
         with pytest.raises(APIConnectionError):
             job.upload(client)
         assert server.wait_until_ended() == EXIT_STATUS
-    assert len(stage.blobs) == 1
+    (orphan,) = stage.blobs
 
     with stage.served() as (server, client):
-        assert (list(client.files.list()), stage.blobs) == ([], [])
+        assert list(client.files.list()) == []
+        assert stage.blobs == [orphan.with_name(f"{orphan.name}.orphan")]
         job.create(client)
         job.complete(server, client)
 

@@ -49,7 +49,7 @@ async def trim(site: Site) -> None:
 
 
 class TestSweep:
-    async def test_a_start_sweeps_what_no_row_speaks_of_and_keeps_the_rest(
+    async def test_a_start_sets_aside_what_no_row_speaks_of_and_keeps_the_rest(
         self, site: Site
     ) -> None:
         await rows.add_batch(site.database, lines=2, input_file_id="file-held")
@@ -61,7 +61,18 @@ class TestSweep:
         site.blobs.path("notes.txt").touch()
 
         assert await site.housekeeper.sweep() == 3
-        assert site.blobs_on_disk() == {"file-kept", "file-held", "part_1", "notes.txt"}
+        kept = {"file-kept", "file-held", "part_1", "notes.txt"}
+        assert site.blobs_on_disk() == kept | {"file-orphan.orphan", "part_orphan.orphan"}
+
+    async def test_what_was_set_aside_goes_after_a_week(self, site: Site) -> None:
+        await site.put_blobs("file-orphan")
+        await site.housekeeper.sweep()
+
+        for days, left in [(6.9, {"file-orphan.orphan"}), (7.1, set[str]())]:
+            site.clock.wall = START + days * DAY
+            assert await site.housekeeper.sweep() == 0
+            assert await site.housekeeper.drop_orphans_once() == 1 - len(left)
+            assert site.blobs_on_disk() == left
 
     async def test_while_serving_a_blob_may_be_ahead_of_its_row_once(self, site: Site) -> None:
         housekeeper = site.housekeeper
@@ -70,7 +81,7 @@ class TestSweep:
         assert await housekeeper.sweep_once() == 0
         await rows.add_file(site.database, "file-late")
         assert await housekeeper.sweep_once() == 1
-        assert site.blobs_on_disk() == {"file-late"}
+        assert site.blobs_on_disk() == {"file-late", "file-orphan.orphan"}
 
     async def test_what_is_being_written_is_never_swept(self, site: Site) -> None:
         housekeeper = site.housekeeper

@@ -107,12 +107,14 @@ def test_a_corrupt_database_is_left_as_it_is(lived_in: LivedIn) -> None:
     assert lived_in.blob("file-orphan").exists()
 
 
-def test_orphans_go_and_strange_files_stay(lived_in: LivedIn) -> None:
+def test_orphans_are_set_aside_and_strange_files_stay(lived_in: LivedIn) -> None:
     for name in ("file-orphan", "part_half.unfinished", "notes.txt"):
         lived_in.blob(name).touch()
 
     assert kinds(mend(lived_in)) == [Kind.ORPHANED_BYTES] * 2
     assert not lived_in.blob("file-orphan").exists()
+    assert lived_in.blob("file-orphan.orphan").stat().st_mtime == START
+    assert not list(lived_in.blob("any").parent.glob("part_half.*"))
     assert lived_in.blob("notes.txt").exists()
 
 

@@ -5,9 +5,9 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 
 from batch_api.lifecycle import FINAL_STATUSES
-from batch_api.store.blobs import BLOBS_FOLDER, UNFINISHED, are_gone, is_ours
+from batch_api.store.blobs import BLOBS_FOLDER, ORPHAN, UNFINISHED, are_gone, is_ours
 from batch_api.store.inspecting.findings import Finding, Kind
-from batch_api.store.inspecting.folder import Folder
+from batch_api.store.inspecting.folder import Blob, Folder
 
 _FINAL = ", ".join(repr(str(status)) for status in sorted(FINAL_STATUSES))
 _KNOWN = "SELECT id, bytes, sha256 FROM files UNION ALL SELECT id, bytes, NULL FROM parts"
@@ -78,7 +78,7 @@ class Bytes:
         held = needed_blobs(self._folder.database) | self._results
         oldest = now - _FRESH_SECONDS
         for name, blob in self._folder.blobs.items():
-            if name in held or not is_ours(name):
+            if name in held or not is_ours(name) or name.endswith(ORPHAN):
                 continue
             if not self._folder.is_running or (
                 blob.changed_at < oldest and not name.endswith(UNFINISHED)
@@ -89,6 +89,10 @@ class Bytes:
     def foreign(self) -> list[str]:
         """Names that are not ours."""
         return sorted(name for name in self._folder.blobs if not is_ours(name))
+
+    def set_aside(self) -> list[Blob]:
+        blobs = self._folder.blobs
+        return [blobs[name] for name in blobs if is_ours(name) and name.endswith(ORPHAN)]
 
     def _sha256(self, id: str) -> str | None:
         """None if it has been deleted by now."""

@@ -28,7 +28,7 @@ class Kind(StrEnum):
 _RESTORE = "Stop the server and restore a backup."
 _BY_REPAIR = {
     Kind.MISSING_BYTES: "--repair forgets it, so that clients get a 404; a backup may have it.",
-    Kind.ORPHANED_BYTES: "--repair deletes it.",
+    Kind.ORPHANED_BYTES: "--repair sets it aside.",
     Kind.WRONG_COUNTS: "--repair counts again.",
     Kind.STRANDED: "--repair lets its files be written.",
     Kind.MISSING_ANSWER: "--repair lets the lines run again, or says in the error file that "
