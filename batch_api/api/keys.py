@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import logging
 import math
+import secrets
 from collections.abc import Mapping
 from typing import Self
 
@@ -22,6 +23,7 @@ from batch_api.waiting import wait
 log = logging.getLogger(__name__)
 
 _SCHEME = "bearer"
+_OF_SETTINGS = "settings"
 _ROUND_SECONDS = 0.25
 _PATIENCE_SECONDS = 5
 _USE_SECONDS = 60
@@ -52,7 +54,9 @@ class Keyring:
         self._of_settings = (
             []
             if secret is None
-            else [Key("settings", hashed(secret.get_secret_value().encode()), DEFAULT_TENANT, None)]
+            else [
+                Key(_OF_SETTINGS, hashed(secret.get_secret_value().encode()), DEFAULT_TENANT, None)
+            ]
         )
         self._keys: Mapping[bytes, Key] = {}
         self._is_any = True
@@ -62,6 +66,7 @@ class Keyring:
     @classmethod
     async def open(cls, database: Database, settings: Settings, clock: Clock) -> Self:
         keyring = cls(database, settings, clock)
+        await keyring._record_key_of_settings()
         if not await keyring.take_orders_once():
             await keyring._load()
         return keyring
@@ -143,6 +148,26 @@ class Keyring:
             log.error("orders and the use of keys wait", exc_info=error)
             return False
         return True
+
+    async def _record_key_of_settings(self) -> None:
+        """That there is one, for when it is gone from them: it opens nothing, nor is its hash kept.
+
+        Somebody thought it up, and it may be guessed.
+        """
+        if not self._of_settings:
+            return
+        now = int(self._clock.now())
+        async with self._database.write.begin() as session:
+            await keys.add(
+                session,
+                id=_OF_SETTINGS,
+                sha256=secrets.token_bytes(32),
+                name="BATCH_API_API_KEY",
+                tenant=DEFAULT_TENANT,
+                created_at=now,
+                expires_at=None,
+            )
+            await keys.revoke(session, _OF_SETTINGS, now=now)
 
     async def _load(self) -> None:
         async with self._database.read() as session:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from openai import AuthenticationError
+from pydantic import SecretStr
 from sqlalchemy import func, select
 
 from batch_api.api.keys import Keyring, hashed
@@ -64,6 +65,22 @@ async def test_who_revokes_the_last_key_lets_nobody_in(site: Site) -> None:
     assert [await status_for(site, one) for one in (None, key)] == [401, 401]
     again = await Keyring.open(site.database, site.settings, site.clock)
     assert again.is_needed
+
+
+async def test_who_takes_the_only_key_from_the_settings_lets_nobody_in(site: Site) -> None:
+    key = "sk-of-the-settings"
+    with_key = site.settings.model_copy(update={"api_key": SecretStr(key)})
+    for _ in range(2):  # starts
+        keyed = await Keyring.open(site.database, with_key, site.clock)
+        assert keyed.find(key.encode()) is not None
+
+    without = await Keyring.open(site.database, site.settings, site.clock)
+
+    assert without.is_needed
+    assert without.find(key.encode()) is None
+    async with site.database.read() as session:
+        (row,) = await keys.every(session)
+    assert row.sha256 != hashed(key.encode()), "it may be short enough to be guessed from its hash"
 
 
 async def test_a_key_that_has_expired_is_refused(site: Site) -> None:
