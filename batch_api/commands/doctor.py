@@ -1,7 +1,6 @@
 """`batch-api doctor`: says whether a data folder is all right, and mends what can be mended."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -75,4 +74,10 @@ def _as_json(done: Repair) -> str:
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
-    return asdict(finding) | {"remedy": finding.remedy, "is_mendable": finding.is_mendable}
+    return {
+        "kind": finding.kind,
+        "subject": finding.subject,
+        "what": finding.what,
+        "remedy": finding.remedy,
+        "is_mendable": finding.is_mendable,
+    }

@@ -68,16 +68,18 @@ def repair(data_dir: Path, *, deep: bool, now: float, lost: ErrorLine) -> Repair
 
 
 def _repair(data_dir: Path, *, deep: bool, now: float, lost: ErrorLine) -> Repair:
-    mended, copy = list[Finding](), None
+    tried, copy = list[Finding](), None
     left = inspect(data_dir, deep=deep, is_ours=True)
     for _ in range(_MOST_ROUNDS):
-        if not (mendable := [finding for finding in left.findings if finding.is_mendable]):
+        mendable = [it for it in left.findings if it.is_mendable and it not in tried]
+        if not mendable:
             break
         copy = copy or _keep_copy(data_dir / DATABASE_NAME)
         _mend(data_dir, mendable, now=now, lost=lost)
-        mended += mendable
+        tried += mendable
         left = inspect(data_dir, deep=deep, is_ours=True)
-    return Repair(tuple(mended), copy, left)
+    mended = tuple(finding for finding in tried if finding not in left.findings)
+    return Repair(mended, copy, left)
 
 
 def _keep_copy(database: Path) -> Path:

@@ -176,6 +176,49 @@ def test_wrong_counts_are_counted_again(lived_in: LivedIn, wrong: int) -> None:
     assert counts(lived_in, lived_in.running.id) == ("in_progress", 3, 0)
 
 
+@pytest.mark.parametrize("name", ["completed", "running"])
+def test_a_batch_whose_lines_are_lost_is_left_as_it_is(lived_in: LivedIn, name: str) -> None:
+    id = getattr(lived_in, name).id
+    before = counts(lived_in, id)
+    lived_in.execute(
+        "DELETE FROM answers WHERE request_id IN (SELECT requests.id FROM requests"
+        " JOIN batches ON number = batch_number WHERE batches.id = ? AND line = 1)",
+        id,
+    )
+    lived_in.execute(
+        "DELETE FROM requests WHERE line != 1"
+        " AND batch_number = (SELECT number FROM batches WHERE id = ?)",
+        id,
+    )
+
+    done = mend(lived_in)
+    assert (done.mended, done.copy) == ((), None)
+    assert {Kind.LOST_LINES, Kind.WRONG_COUNTS} <= {it.kind for it in done.left.findings}
+    assert counts(lived_in, id) == before
+
+
+def test_the_counts_of_a_batch_that_is_over_are_left_as_they_are(lived_in: LivedIn) -> None:
+    id = lived_in.completed.id
+    lived_in.execute("UPDATE batches SET completed = 3 WHERE id = ?", id)
+
+    done = mend(lived_in)
+    assert (done.mended, done.copy) == ((), None)
+    ((kind, is_mendable),) = {(it.kind, it.is_mendable) for it in done.left.findings}
+    assert (kind, is_mendable) == (Kind.WRONG_COUNTS, False)
+
+
+def test_only_what_is_no_longer_found_is_told_as_mended(lived_in: LivedIn) -> None:
+    lived_in.blob("file-orphan").touch()
+    lived_in.execute("UPDATE batches SET completed = 1 WHERE id = ?", lived_in.running.id)
+    lived_in.execute(
+        "CREATE TRIGGER stubborn BEFORE UPDATE ON batches BEGIN SELECT RAISE(IGNORE); END"
+    )
+
+    done = mend(lived_in)
+    assert [finding.kind for finding in done.mended] == [Kind.ORPHANED_BYTES]
+    assert [finding.kind for finding in done.left.findings] == [Kind.WRONG_COUNTS]
+
+
 def test_a_batch_that_is_stranded_for_a_wrong_count_goes_on(lived_in: LivedIn) -> None:
     id = lived_in.running.id
     lived_in.execute(

@@ -53,11 +53,15 @@ class Finding:
     subject: str
     """An id, or a file's name."""
     what: str
+    is_beyond_repair: bool = False
+    """Others of its kind can be mended, but this one not: what a repair goes by is lost too."""
 
     @property
     def is_mendable(self) -> bool:
-        return self.kind in _BY_REPAIR
+        return self.kind in _BY_REPAIR and not self.is_beyond_repair
 
     @property
     def remedy(self) -> str:
+        if self.is_beyond_repair:
+            return _RESTORE
         return _BY_REPAIR.get(self.kind) or _BY_HAND.get(self.kind, _RESTORE)

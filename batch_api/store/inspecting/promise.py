@@ -75,14 +75,18 @@ def read_batches(database: sqlite3.Connection) -> list[Batch]:
 
 
 def broken_promises(batch: Batch) -> Iterator[Finding]:
+    lost = list(_of_lines(batch))
+    has_lost_lines = any(kind == Kind.LOST_LINES for kind, _ in lost)
     for kind, what in (
         *_of_counts(batch),
-        *_of_lines(batch),
+        *lost,
         *_of_states(batch),
         *_of_answers(batch),
         *_of_moments(batch),
     ):
-        yield Finding(kind, batch.id, what)
+        # The counts of a batch that is over are what clients were told.
+        is_told = kind == Kind.WRONG_COUNTS and batch.status.is_final
+        yield Finding(kind, batch.id, what, is_beyond_repair=has_lost_lines or is_told)
 
 
 def _of_counts(batch: Batch) -> Iterator[tuple[Kind, str]]:
