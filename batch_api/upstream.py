@@ -98,18 +98,11 @@ class Upstream:
 
         Nothing follows from it for requests: it says little of whether they are answered.
         """
-        try:
-            response = await self._request(Call("GET", "/v1/models", b"", {}, self._soon))
-            with closing(response):
-                body = await _read(response, self._patience.bytes)
-        except _TROUBLES as error:
-            raise self._silent(error) from error
+        response, body = await self._listing()
         if _is_passing(response.status):
             raise UpstreamUnusable(f"{self.shown} answers {response.status}")
-        models = model_objects(body) if response.status == HTTPStatus.OK else None
-        self._told_models |= models is not None
         self._talks()
-        return models
+        return self._told_in(response, body)
 
     async def status_of_empty(self, path: str) -> int | None:
         """What it answers to a POST of an empty object; None if it doesn't answer."""
@@ -165,17 +158,36 @@ class Upstream:
     async def _prove(self, visit: Visit) -> None:
         """That somebody is there, by a question that needs no thinking, instead of by a request.
 
-        Raises UpstreamUnreachable.
+        Of one that never told its models any answer will do. Raises UpstreamUnreachable.
         """
         try:
-            models = await self.models()
+            response, body = await self._listing()
         except UpstreamUnusable as error:
             self._failed(visit, "does not tell its models")
             raise UpstreamUnreachable(str(error)) from error
-        if models is None and self._told_models:
-            self._failed(visit, "does not tell its models any more")
+        if self._told_models and self._told_in(response, body) is None:
+            if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+                self.standing.rest(self._rest_after_refusal(response.headers))
+            else:
+                self._failed(visit, "does not tell its models any more")
             raise UpstreamUnreachable(f"{self.shown} does not tell its models any more")
         self.standing.proved()
+
+    async def _listing(self) -> tuple[aiohttp.ClientResponse, bytes]:
+        """What it says to who asks for its models, and the whole body. Raises UpstreamUnusable."""
+        try:
+            response = await self._request(Call("GET", "/v1/models", b"", {}, self._soon))
+            with closing(response):
+                return response, await _read(response, self._patience.bytes)
+        except _TROUBLES as error:
+            raise self._silent(error) from error
+
+    def _told_in(
+        self, response: aiohttp.ClientResponse, body: bytes
+    ) -> list[dict[str, Any]] | None:
+        models = model_objects(body) if response.status == HTTPStatus.OK else None
+        self._told_models |= models is not None
+        return models
 
     def unusable(self, error: Exception, visit: Visit, *, had_begun: bool) -> UpstreamUnusable:
         """One of _TROUBLES as one of ours; it is remembered.

@@ -149,6 +149,8 @@ class Standin:
         journal: Path | None = None,
     ) -> None:
         self.fault = fault
+        self.models_fault = NO_FAULT
+        """Where models are asked for, unless that of all requests is everywhere."""
         self.places: int | None = None
         """Requests that are open at once; more are answered 503. None: any number."""
         self.stats = Stats()
@@ -259,7 +261,7 @@ class Connection(asyncio.Protocol):
             case b"GET /v1/models":
                 self._standin.stats.models += 1
                 fault = self._standin.fault
-                self._answer(fault if fault.is_everywhere else NO_FAULT, MODELS)
+                self._answer(fault if fault.is_everywhere else self._standin.models_fault, MODELS)
             case b"GET /stats":
                 self._send_json(self._standin.stats)
             case b"PUT /fault":

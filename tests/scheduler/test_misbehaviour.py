@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from batch_api.lifecycle import BatchStatus
-from batch_api.unusable import UpstreamUnusable
-from batch_api.upstreams import Upstreams
-from tests.scheduler.site import Site, question, questions, until
+from batch_api.unusable import UpstreamUnreachable, UpstreamUnusable
+from batch_api.upstreams import Reply, Upstreams
+from tests.scheduler.site import CHAT, Site, question, questions, until
 from tests.standin import (
     CLOSED,
     ENDLESS,
@@ -228,6 +228,53 @@ async def test_one_that_is_sick_gets_no_line_until_it_tells_its_models_again(
 
     assert (batch.completed, batch.failed) == (100, 0)
     assert "upstream is up again" in caplog.text
+
+
+@pytest.mark.parametrize("status", [404, 429, 500, 503])
+async def test_one_that_never_told_its_models_gets_lines_again_if_it_answers_at_all(
+    site: Site, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    number = await site.submit(questions(50))
+    assert await site.intake.validate_once()
+    site.standin.models_fault = Fault(status=status)
+    site.standin.fault = Fault(status=500)
+
+    async with hasty(site, seconds=10) as here:
+        running = asyncio.create_task(here.run(number))
+        await until(lambda: "upstream is down" in caplog.text)
+        site.standin.fault = Fault()
+        batch = await asyncio.wait_for(running, timeout=60)
+
+    assert (batch.completed, batch.failed) == (50, 0)
+    assert "upstream is up again" in caplog.text
+
+
+async def test_one_that_has_no_time_to_tell_its_models_is_asked_again_when_it_wishes(
+    site: Site,
+) -> None:
+    site.standin.fault = Fault(status=500)
+    async with hasty(site, seconds=10) as here:
+        await here.upstreams.models()
+        for _ in range(3):
+            await _send(here.upstreams)
+            await asyncio.sleep(here.upstreams.longest_rest_seconds)
+
+        site.standin.fault = Fault()
+        site.standin.models_fault = Fault(status=429, retry_after="0.01")
+        with pytest.raises(UpstreamUnreachable):
+            await _send(here.upstreams)
+        assert site.standin.stats.received == 3
+        assert here.upstreams.longest_rest_seconds <= 0.01
+
+        site.standin.models_fault = Fault()
+        await asyncio.sleep(here.upstreams.longest_rest_seconds)
+        assert (await _send(here.upstreams)).status == 200
+
+
+async def _send(upstreams: Upstreams) -> Reply:
+    body = b'{"messages": [{"role": "user", "content": "hi"}]}'
+    return await upstreams.send(CHAT, body, priority="batch", request_id="r", stop=asyncio.Event())
 
 
 async def test_connections_that_are_closed_unanswered_lose_no_line(site: Site) -> None:
