@@ -3,11 +3,10 @@
 import asyncio
 import os
 import re
-import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar, cast, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 import typer
 from pydantic import ValidationError
@@ -38,7 +37,6 @@ keys = typer.Typer(
 app.add_typer(keys, name="keys")
 
 _WRONGLY_CALLED = 2
-_DISK_FAILED = 74  # EX_IOERR of sysexits.h
 
 _Error = TypeVar("_Error", bound=Exception)
 _TENANT = r"[a-z0-9][a-z0-9_-]{0,63}"
@@ -298,7 +296,7 @@ def _first_problem(error: ValidationError | SettingsError) -> str:
 
 def _run(command: Coroutine[Any, Any, int | None], settings: Settings) -> int:
     """The command's exit code."""
-    from batch_api.store.trouble import DiskFailed
+    from batch_api.store.trouble import DiskFailed, end_at_once
 
     logs.configure(settings.log_level)
     sentences: list[str] = []
@@ -306,7 +304,7 @@ def _run(command: Coroutine[Any, Any, int | None], settings: Settings) -> int:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(command) or 0
     except* DiskFailed as failed:
-        _end_at_once({str(error) for error in _leaves(failed)})
+        end_at_once(*_leaves(failed))
     except* Unusable as unusable:
         sentences += [str(error) for error in _leaves(unusable)]
     raise _refusal(" ".join(sentences))
@@ -318,13 +316,6 @@ def _refusing() -> Iterator[None]:
         yield
     except Unusable as error:
         raise _refusal(str(error)) from None
-
-
-def _end_at_once(sentences: Iterable[str]) -> NoReturn:
-    """Without the goodbyes of an interpreter: closing the database writes to the disk."""
-    typer.echo(f"batch-api: {' '.join(sentences)}", err=True)
-    sys.stderr.flush()
-    os._exit(_DISK_FAILED)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

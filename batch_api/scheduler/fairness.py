@@ -33,7 +33,7 @@ class Shares:
         self._given = dict.fromkeys(present, least) | stay
 
     def charge(self, claimant: Hashable, amount: float) -> None:
-        self._given[claimant] = self._given.get(claimant, 0.0) + amount
+        self._given[claimant] += amount
 
 
 class Fairness:

@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 
 from batch_api.clock import Clock
-from batch_api.scheduler.patience import patiently
+from batch_api.scheduler.patience import patiently, to_the_end
 from batch_api.settings import Settings
 from batch_api.store import batches, files, idempotency, requests
 from batch_api.store.blobs import KEEP_ORPHANS_DAYS, Blobs
@@ -43,13 +42,9 @@ class Housekeeper:
                 await patiently(self.sweep_once, 0)
                 await patiently(self.drop_orphans_once, 0)
                 await patiently(self.retire_once, 0)
-                await self._to_the_end(self.forget_keys_once, stop)
-            await self._to_the_end(self.drop_removed_once, stop)
-            await self._to_the_end(self.shrink_once, stop)
-
-    async def _to_the_end(self, bite: Callable[[], Awaitable[int]], stop: asyncio.Event) -> None:
-        while not stop.is_set() and await patiently(bite, 0) > 0:
-            pass
+                await to_the_end(self.forget_keys_once, stop)
+            await to_the_end(self.drop_removed_once, stop)
+            await to_the_end(self.shrink_once, stop)
 
     async def sweep(self) -> int:
         """Before anything is served: blobs of which no row speaks were left by a crash."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from batch_api.clock import Clock
 from batch_api.failpoints import failpoint
 from batch_api.lifecycle import RequestState
-from batch_api.scheduler.patience import patiently
+from batch_api.scheduler.patience import patiently, to_the_end
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.store import batches, files, requests, uploads
 from batch_api.store.blobs import Blobs
@@ -45,8 +45,7 @@ class Janitor:
             await patiently(self.expire_once, 0)
             await patiently(self.drop_expired_files_once, 0)
             await patiently(self.expire_uploads_once, 0)
-            while not stop.is_set() and await patiently(self.trim_once, 0) > 0:
-                pass
+            await to_the_end(self.trim_once, stop)
 
     async def recover(self) -> None:
         """Once, before anything else runs: what a dead process left comes back."""

@@ -1,5 +1,6 @@
 """Waiting out what passes by itself: a full disk, a busy database, too many open files."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -21,3 +22,9 @@ async def patiently(work: Callable[[], Awaitable[_Result]], otherwise: _Result) 
         reason = str(error).splitlines()[0]
         log.error("the disk is full or the database busy; trying again", extra={"reason": reason})
         return otherwise
+
+
+async def to_the_end(bite: Callable[[], Awaitable[int]], stop: asyncio.Event) -> None:
+    """One after the other, patiently, until nothing was left to do."""
+    while not stop.is_set() and await patiently(bite, 0) > 0:
+        pass

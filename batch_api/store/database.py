@@ -158,7 +158,7 @@ class Database:
             await driver.executescript(script)
         except sqlite3.Error as error:
             if has_failed(error):
-                failure = DiskFailed("the database can't be read or written", error)
+                failure = _failure(error)
                 self.give_up(failure)
                 raise failure from error
             raise OperationalError(script, None, error) from error
@@ -176,6 +176,8 @@ class Database:
         if has_failed(error):
             failure = _failure(error)
             if _is_commit(context):
+                # The next start may find it done, so nobody may hear that it is not; and on its way
+                # out a server would answer each open request.
                 end_at_once(failure)
             self.give_up(failure)
             return failure

@@ -39,12 +39,10 @@ class DiskFailed(Exception):
         )
 
 
-def end_at_once(failure: DiskFailed) -> NoReturn:
-    """After a commit that failed: the next start may find it done, so nobody hears that it is not.
-
-    No later than here, for on its way out a server answers each open request.
-    """
-    print(f"batch-api: {failure}", file=sys.stderr, flush=True)
+def end_at_once(*failures: DiskFailed) -> NoReturn:
+    """Say so, without the goodbyes of an interpreter: closing the database writes to the disk."""
+    sentences = dict.fromkeys(map(str, failures))
+    print(f"batch-api: {' '.join(sentences)}", file=sys.stderr, flush=True)
     os._exit(os.EX_IOERR)
 
 

@@ -39,10 +39,11 @@ class Bytes:
             id: (bytes, sha256) for id, bytes, sha256 in rows
         }
         self._inputs = folder.database.execute(_INPUTS).fetchall()
+        self._needed = needed_blobs(folder.database)
         self._results = {id for (id,) in folder.database.execute(_RESULTS)}
 
     def all_missing(self) -> Iterator[Finding]:
-        if are_gone(self._folder.path / BLOBS_FOLDER, needed_blobs(self._folder.database)):
+        if are_gone(self._folder.path / BLOBS_FOLDER, self._needed):
             what = "None of the files that the database speaks of is there."
             yield Finding(Kind.MISSING_FILES, BLOBS_FOLDER, what)
 
@@ -75,7 +76,7 @@ class Bytes:
 
     def orphaned(self, *, now: float) -> Iterator[Finding]:
         """Of a running server only what is too old to be on its way to a row."""
-        held = needed_blobs(self._folder.database) | self._results
+        held = self._needed | self._results
         oldest = now - _FRESH_SECONDS
         for name, blob in self._folder.blobs.items():
             if name in held or not is_ours(name) or name.endswith(ORPHAN):
