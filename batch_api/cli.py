@@ -3,10 +3,11 @@
 import asyncio
 import os
 import re
-from collections.abc import Callable, Coroutine, Iterator
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -23,6 +24,9 @@ app = typer.Typer(
 )
 
 _WRONGLY_CALLED = 2
+_DISK_FAILED = 74  # EX_IOERR of sysexits.h
+
+_Error = TypeVar("_Error", bound=Exception)
 _SERVICE_LINK = re.compile(r"BATCH_API_(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP)(_.+)?)")
 
 Model = Annotated[
@@ -240,11 +244,15 @@ def _first_problem(error: ValidationError | SettingsError) -> str:
 
 def _run(command: Coroutine[Any, Any, int | None], settings: Settings) -> int:
     """The command's exit code."""
+    from batch_api.store.trouble import DiskFailed
+
     logs.configure(settings.log_level)
     sentences: list[str] = []
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(command) or 0
+    except* DiskFailed as failed:
+        _end_at_once({str(error) for error in _leaves(failed)})
     except* Unusable as unusable:
         sentences += [str(error) for error in _leaves(unusable)]
     raise _refusal(" ".join(sentences))
@@ -258,13 +266,20 @@ def _refusing() -> Iterator[None]:
         raise _refusal(str(error)) from None
 
 
+def _end_at_once(sentences: Iterable[str]) -> NoReturn:
+    """Without the goodbyes of an interpreter: closing the database writes to the disk."""
+    typer.echo(f"batch-api: {' '.join(sentences)}", err=True)
+    sys.stderr.flush()
+    os._exit(_DISK_FAILED)
+
+
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     import uvloop
 
     return uvloop.new_event_loop
 
 
-def _leaves(group: BaseExceptionGroup[Unusable]) -> Iterator[Unusable]:
+def _leaves(group: BaseExceptionGroup[_Error]) -> Iterator[_Error]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _leaves(error)

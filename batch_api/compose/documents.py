@@ -10,9 +10,10 @@ from batch_api.settings import Settings
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 _NGINX_IMAGE = "nginx:1.30.4-alpine"
-_STATED = {"host", "port", "data_dir", "upstream", "api_key", "model"}
+_STATED = {"host", "port", "data_dir", "upstream", "api_key", "model", "max_in_flight"}
 """By the templates."""
 _FOR_TESTS = {"failpoints"}
+_IN_FLIGHT_PER_GPU, _MOST_IN_FLIGHT = 128, 4096
 _FOR_WORKERS = {"task", "max_length", "max_sequences", "dtype", "log_level"}
 
 
@@ -32,6 +33,7 @@ def compose_file(*, gpus: int, model: str = DEFAULT_MODEL, file: str) -> str:
         "gpus": gpus,
         "file": file,
         "model": model,
+        "in_flight": min(_IN_FLIGHT_PER_GPU * gpus, _MOST_IN_FLIGHT),
         "version": __version__,
         "nginx_image": _NGINX_IMAGE,
     }

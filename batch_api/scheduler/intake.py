@@ -15,7 +15,8 @@ from batch_api.store import batches, files, requests
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.tables import BatchRow
-from batch_api.upstream import UpstreamUnusable
+from batch_api.store.trouble import passes
+from batch_api.unusable import UpstreamUnusable
 from batch_api.upstreams import Upstreams
 from batch_api.waiting import wait
 
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
 
-NO_INPUT = Problem("invalid_request", "The input file is gone.", "file_id")
+NO_INPUT = Problem("invalid_request", "The input file is gone or can't be read.", "file_id")
 
 
 class Intake:
@@ -96,7 +97,12 @@ class Intake:
         reader = InputReader(self._blobs.path(batch.input_file_id), rules, self._limits)
         try:
             await self._insert(batch, reader)
-        except FileNotFoundError:
+        except OSError as error:
+            if passes(error):
+                raise
+            log.error(
+                "input is gone or can't be read", extra={"batch": batch.id, "reason": str(error)}
+            )
             await self._refuse(batch, [NO_INPUT])
             return
         if self._stop.is_set():

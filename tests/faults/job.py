@@ -63,6 +63,7 @@ class Job:
             ).id
 
     def upload(self, client: OpenAI) -> None:
+        """Unless that is done."""
         if self._file_id is None:
             content = "".join(map(self._input_line, self.custom_ids)).encode()
             if self._in_parts:
