@@ -33,9 +33,10 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after: str | None = None
     body: str | None = None
     """Instead of the completion, or of the error that belongs to the status."""
-    ending: Literal["whole", "slow", "half", "reset", "hang"] = "whole"
+    ending: Literal["whole", "slow", "half", "reset", "drop", "hang"] = "whole"
     """`slow`: in ten pieces over `delay_ms`; `half`: closed in the middle of the body;
-    `reset`: the same with a TCP reset; `hang`: no byte, ever."""
+    `reset`: the same with a TCP reset; `drop`: closed before the first byte; `hang`: no byte,
+    ever."""
     delay_ms: float = 0
     times: int | None = None
     """How often for the same text, before it is answered well; None: always."""
@@ -51,6 +52,7 @@ BROKEN_JSON = Fault(body='{"id": "chatcmpl-1", "object": "chat.comp')
 HANG = Fault(ending="hang")
 HALF = Fault(ending="half")
 RESET = Fault(ending="reset")
+DROP = Fault(ending="drop")
 
 
 class _Message(msgspec.Struct):
@@ -212,6 +214,8 @@ class Connection(asyncio.Protocol):
                 self._trickle(iter(_pieces(answer)), seconds / _PIECES)
             case "half" | "reset":
                 loop.call_later(seconds, self._break_off, answer, fault.ending == "reset")
+            case "drop":
+                loop.call_later(seconds, self._transport.close)
             case "hang":
                 pass
 
