@@ -45,6 +45,7 @@ class Command:
 
     ready_path = "/"
     start_seconds = 30.0
+    poll_seconds = 0.02
 
     def __init__(
         self, command: Sequence[str], *, log: Path, port: int, environment: Mapping[str, str]
@@ -104,7 +105,7 @@ class Command:
         while not self._is_ready():
             self.live(0)
             assert time.monotonic() < deadline, f"it doesn't get ready\n{self.log_tail()}"
-            time.sleep(_POLL_SECONDS)
+            time.sleep(self.poll_seconds)
 
     def live(self, seconds: float) -> None:
         """Let it run. Raises HasEnded."""

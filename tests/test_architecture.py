@@ -15,6 +15,7 @@ _UPSTREAMS = {"upstream", "upstreams", "unusable"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
 MAY_IMPORT = {
     "clock": set(),
+    "compose": {"settings", "__version__"},
     "errors": set(),
     "lifecycle": set(),
     "logs": set(),

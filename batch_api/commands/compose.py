@@ -31,9 +31,14 @@ def _write(contents: dict[Path, str], *, overwrites: bool) -> None:
     """All or none."""
     other = [path for path, text in contents.items() if path.exists() and path.read_text() != text]
     if other and not overwrites:
-        raise NotWritten(f"{' and '.join(map(str, other))} would change; --force says so be it.")
+        names = " and ".join(map(str, other))
+        raise NotWritten(f"{names} would change; --force overwrites {_it_or_them(other)}.")
     try:
         for path, text in contents.items():
             path.write_text(text)
     except OSError as error:
         raise NotWritten(f"{error.filename} can't be written: {error.strerror}.") from error
+
+
+def _it_or_them(things: list[Path]) -> str:
+    return "it" if len(things) == 1 else "them"

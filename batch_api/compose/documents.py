@@ -50,7 +50,7 @@ def compose_file(*, gpus: int, model: str = DEFAULT_MODEL, file: str) -> str:
 def worker_list(*, gpus: int) -> str:
     """What nginx includes. A worker that fails is left alone for a few seconds."""
     lines = (
-        f"server worker-{gpu}:8000 resolve max_fails=1 fail_timeout=5s;\n" for gpu in range(gpus)
+        f"server worker-{gpu}:8000 resolve max_fails=1 fail_timeout=2s;\n" for gpu in range(gpus)
     )
     return "".join(lines)
 

@@ -39,7 +39,7 @@ class _Hub(BaseHTTPRequestHandler):
             case _:
                 self._answer(HTTPStatus.NOT_FOUND, b"{}")
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 by the library
 
     def _about(self, file: str) -> dict[str, Any]:
         content = self._files[file].read_bytes()

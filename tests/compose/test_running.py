@@ -68,9 +68,9 @@ def test_on_the_cpu_a_batch_runs_with_the_bundled_model(tmp_path: Path) -> None:
     with up(running, tmp_path, {}) as site, _client(site.url("front")) as client:
         assert _run_batch(client, "demo", 20) == [f"sum-{number}" for number in range(20)]
 
-        with _client(site.url("batch-api"), "sk-of-somebody-else") as stranger:
-            with pytest.raises(AuthenticationError):
-                stranger.files.list()
+        stranger = client.with_options(api_key="sk-of-somebody-else")
+        with pytest.raises(AuthenticationError):
+            stranger.files.list()
 
 
 def test_several_gpus_share_a_batch_with_a_model_that_is_downloaded_once(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_several_gpus_share_a_batch_with_a_model_that_is_downloaded_once(tmp_pat
             with _client(site.url("nginx"), "none") as client:
                 assert [model.id for model in client.models.list()] == [DEFAULT_MODEL]
         # Once by its head and once by its bytes, and never by a worker.
-        assert len(downloads) <= 2
+        assert 1 <= len(downloads) <= 2
         assert [path for path in asked if path.endswith("/model.safetensors")] == downloads
 
     for number in range(2):

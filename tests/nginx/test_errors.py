@@ -102,9 +102,11 @@ async def test_errors_of_a_worker_pass_as_they_are(site: Site) -> None:
 
 
 def test_the_sdk_understands_them(nobody: Nginx) -> None:
-    with OpenAI(base_url=f"{nobody.url}/v1", api_key="none", max_retries=0) as client:
-        with pytest.raises(APIStatusError) as caught:
-            client.models.list()
+    with (
+        OpenAI(base_url=f"{nobody.url}/v1", api_key="none", max_retries=0) as client,
+        pytest.raises(APIStatusError) as caught,
+    ):
+        client.models.list()
 
     assert caught.value.status_code == 503
     assert caught.value.code == "server_is_overloaded"
