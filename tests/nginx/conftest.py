@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Literal
 
 import aiohttp
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.nginx.process import Nginx
 from tests.standin import MODEL, Standin
 
-CHAT = "/v1/chat/completions"
+CHAT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 
 
 @dataclass(frozen=True, slots=True)

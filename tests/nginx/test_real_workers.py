@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, AsyncStream
 from openai.types import Batch
+from openai.types.chat import ChatCompletionChunk
 
 from tests.nginx.conftest import CHAT
 from tests.nginx.process import Nginx
@@ -23,7 +24,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 _WORKERS = 3
 _LOOK_SECONDS = 0.05
 _FINAL = ("completed", "failed", "expired", "cancelled")
-_LONG = {"max_tokens": 150, "extra_body": {"ignore_eos": True}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,16 @@ async def _say(client: AsyncOpenAI, text: str = "What is 2+2?", **options: Any) 
         model="demo", messages=[{"role": "user", "content": text}], **options
     )
     return answer.choices[0].message.content or ""
+
+
+async def _stream(client: AsyncOpenAI) -> AsyncStream[ChatCompletionChunk]:
+    return await client.chat.completions.create(
+        model="demo",
+        messages=[{"role": "user", "content": "Count."}],
+        stream=True,
+        max_tokens=150,
+        extra_body={"ignore_eos": True},
+    )
 
 
 async def _begin(client: AsyncOpenAI, count: int) -> Batch:
@@ -143,9 +153,7 @@ async def test_tokens_come_one_by_one(deployment: Deployment, through: str) -> N
     running = 0
     events = 0
     async with _client(url) as client:
-        stream = await client.chat.completions.create(
-            model="demo", messages=[{"role": "user", "content": "Count."}], stream=True, **_LONG
-        )
+        stream = await _stream(client)
         async for _ in stream:
             events += 1
             if events == 3:
@@ -195,9 +203,7 @@ async def test_a_worker_that_comes_back_gets_requests_again(deployment: Deployme
 
 async def test_a_worker_that_ends_ends_its_streams_first(deployment: Deployment) -> None:
     async with _client(deployment.nginx.url) as client:
-        stream = await client.chat.completions.create(
-            model="demo", messages=[{"role": "user", "content": "Count."}], stream=True, **_LONG
-        )
+        stream = await _stream(client)
         await anext(aiter(stream))
         (leaving,) = (each for each in deployment.workers if deployment.running(each))
         ending = asyncio.create_task(asyncio.to_thread(leaving.terminate))
