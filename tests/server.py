@@ -44,7 +44,7 @@ class Command:
     """
 
     ready_path = "/"
-    start_seconds = 30.0
+    start_seconds = 120.0
     poll_seconds = 0.02
 
     def __init__(
@@ -66,7 +66,7 @@ class Command:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._sweep()
+        self.sweep()
         if error is not None:
             error.add_note(f"--- the end of {self._log.name} ---\n{self.log_tail()}")
 
@@ -78,16 +78,17 @@ class Command:
     def has_ended(self) -> bool:
         return self._running.poll() is not None
 
-    def start(self) -> Self:
-        self.spawn()
+    def start(self, **environment: str) -> Self:
+        """`environment`: besides the usual one, for this life."""
+        self.spawn(**environment)
         try:
             self.wait_until_ready()
         except BaseException:
-            self._sweep()
+            self.sweep()
             raise
         return self
 
-    def spawn(self) -> None:
+    def spawn(self, **environment: str) -> None:
         """Start without waiting for it to serve."""
         assert all(process.poll() is not None for process in self._started), "it runs already"
         with self._log.open("ab") as log:
@@ -95,7 +96,7 @@ class Command:
                 self._command,
                 stdout=log,
                 stderr=log,
-                env=self._environment,
+                env=self._environment | environment,
                 start_new_session=True,
             )
         self._started.append(process)
@@ -157,7 +158,7 @@ class Command:
             return False
         return True
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """End what is left of the sessions that the processes led."""
         for process in self._started:
             with contextlib.suppress(ProcessLookupError):
@@ -259,7 +260,7 @@ class StandinProcess(Program):
         self.fetch("/fault", method="PUT", body=msgspec.json.encode(fault))
 
     def seen(self) -> list[tuple[str, str]]:
-        """`("received" | "answered", text)`, in the order in which it happened."""
+        """`("received" | "answered" | "spoiled", text)`, in the order in which it happened."""
         lines = self._journal.read_text().split("\n")[:-1]
         return [(event, text) for event, _, text in (line.partition(" ") for line in lines)]
 

@@ -23,7 +23,9 @@ from batch_api.lifecycle import BatchStatus
 from batch_api.schemas.ids import batch_id, file_id
 from batch_api.settings import Settings
 from batch_api.store import batches, files
+from batch_api.store.folders import sync
 from batch_api.store.tables import BatchRow
+from batch_api.store.tenancy import DEFAULT_TENANT
 
 _POLL_SECONDS = 0.2
 _COPY_BYTES = 1024 * 1024
@@ -76,6 +78,7 @@ async def run_job(job: Job, settings: Settings) -> int:
             "data_dir": job.state,
             # The limits of a server that strangers use; this file is the caller's own.
             "max_batch_lines": _ENOUGH_LINES,
+            "max_queued_lines": _ENOUGH_LINES,
             "max_batch_file_bytes": _ENOUGH_BYTES,
         }
     )
@@ -151,7 +154,7 @@ async def _create(job: Job, it: Embedded, endpoint: str) -> str:
             while chunk := await asyncio.to_thread(file.read, _COPY_BYTES):
                 await writer.write(chunk)
         written = await it.blobs.publish(input_id, writer)
-    async with it.database.write.begin() as session:
+    async with it.database.of(DEFAULT_TENANT).write.begin() as session:
         files.add(
             session,
             id=input_id,
@@ -243,27 +246,18 @@ def _copy(source: Path, target: Path) -> None:
         writer.flush()
         os.fsync(writer.fileno())
     unfinished.replace(target)
-    _sync_folder(target)
+    sync(target.absolute().parent)
 
 
 def _remove_state(job: Job) -> None:
     job.state.rename(job.removed)
-    _sync_folder(job.removed)
+    sync(job.removed.absolute().parent)
     _sweep(job)
 
 
 def _sweep(job: Job) -> None:
     """Also of what an earlier call was removing when it was killed."""
     shutil.rmtree(job.removed, ignore_errors=True)
-
-
-def _sync_folder(path: Path) -> None:
-    """So that the names in the folder of `path` are on the disk."""
-    folder = os.open(path.absolute().parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _endpoint(input: Path) -> str:

@@ -26,7 +26,6 @@ _BINARIES = Path(sys.executable).parent
 class Container(Command):
     """One of our own images."""
 
-    start_seconds = 100.0
     poll_seconds = 1.0  # a check is a process of its own
 
     def __init__(self, service: Service, site: "Site") -> None:

@@ -14,7 +14,7 @@ from openai.types import Batch
 from tests.nginx.conftest import CHAT
 from tests.nginx.process import Nginx
 from tests.server import Server, StandinProcess
-from tests.standin import DROP, MODEL, Fault
+from tests.standin import CLOSED, MODEL, Fault
 
 pytestmark = pytest.mark.slow
 
@@ -96,7 +96,7 @@ def test_a_batch_waits_for_workers_that_are_all_away(deployment: Deployment) -> 
 
 def test_a_line_that_breaks_every_worker_fails_alone(deployment: Deployment) -> None:
     texts = [f"hi {number}" for number in range(40)]
-    texts[16] = f"{DROP}poison"
+    texts[16] = f"{CLOSED}poison"
 
     batch = deployment.finish(deployment.begin(texts))
 

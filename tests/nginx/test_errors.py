@@ -9,7 +9,7 @@ from openai import APIStatusError, OpenAI
 
 from tests.nginx.conftest import CHAT, Site
 from tests.nginx.process import Nginx
-from tests.standin import DROP, HANG, Fault
+from tests.standin import CLOSED, HANG, Fault
 
 
 def _ask(nginx: Nginx, head: str, body: bytes = b"") -> tuple[int, dict[str, str], dict[str, Any]]:
@@ -70,7 +70,7 @@ def test_workers_that_are_all_away_are_a_503_to_wait_for(nobody: Nginx) -> None:
 
 
 async def test_a_request_that_breaks_two_workers_is_a_502(site: Site) -> None:
-    answer = await site.ask(f"{DROP}poison")
+    answer = await site.ask(f"{CLOSED}poison")
 
     assert answer.status == 502
     assert (await answer.json())["error"] == {

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.nginx.conftest import CHAT, Site
-from tests.standin import DROP, HALF, MODEL, Fault, answer_to
+from tests.standin import CLOSED, HALF, MODEL, Fault, answer_to
 
 _LOOK_SECONDS = 0.01
 
@@ -41,7 +41,7 @@ async def test_a_worker_that_says_503_is_left_alone_and_another_one_asked(site: 
 
 
 async def test_a_worker_that_breaks_off_before_its_answer_costs_nobody_an_error(site: Site) -> None:
-    site.standins[0].fault = DROP
+    site.standins[0].fault = CLOSED
 
     answers = [await site.ask(f"{number}") for number in range(30)]
 
@@ -50,7 +50,7 @@ async def test_a_worker_that_breaks_off_before_its_answer_costs_nobody_an_error(
 
 
 async def test_a_request_is_run_at_two_workers_at_most(site: Site) -> None:
-    assert (await site.ask(f"{DROP}poison")).status == 502
+    assert (await site.ask(f"{CLOSED}poison")).status == 502
 
     assert site.received == [1, 1]
 
@@ -65,7 +65,7 @@ async def test_an_answer_that_has_begun_is_never_asked_for_again(site: Site) -> 
 @pytest.mark.parametrize("directives", [{"client_body_buffer_size": "1k"}])
 async def test_a_long_request_is_sent_again_whole(site: Site) -> None:
     """Also one that nginx keeps in a file meanwhile."""
-    site.standins[0].fault = DROP
+    site.standins[0].fault = CLOSED
     text = "x" * 1_000_000
 
     for _ in range(2):

@@ -18,7 +18,6 @@ class WorkerProcess(Program):
     """`batch-api worker`; it is started once its model is loaded."""
 
     ready_path = "/health"
-    start_seconds = 100.0
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         super().__init__(
