@@ -29,7 +29,7 @@ PROFILES = {
     "docker-compose.yml": ["gpu", "cpu", "vllm", "llama-cpp", "front"],
     "docker-compose-multigpu.yml": ["gpu", "vllm", "llama-cpp", "front"],
 }
-STATED = {"host", "port", "data_dir", "upstream", "failpoints"}
+STATED = {"host", "port", "data_dir", "upstream", "failpoints", "allow_anyone"}
 """Settings that an operator of containers does not make."""
 
 
