@@ -12,8 +12,8 @@ DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _NGINX_IMAGE = "nginx:1.30.4-alpine"
 _STATED = {"host", "port", "data_dir", "upstream", "api_key", "model", "max_in_flight"}
 """By the templates."""
-_FOR_NOBODY = {"failpoints", "allow_anyone"}
-"""Who runs containers: the first is for tests, the second for want of a key, which they have."""
+_LEFT_OUT = {"failpoints", "allow_anyone"}
+"""The one is for tests, the other for servers without a key."""
 _IN_FLIGHT_PER_GPU, _MOST_IN_FLIGHT = 128, 4096
 _FOR_WORKERS = {"task", "max_length", "max_sequences", "dtype", "log_level"}
 
@@ -80,7 +80,7 @@ def _behind_nginx(stated: dict[str, object]) -> dict[str, str]:
 
 
 def _for_server() -> set[str]:
-    return set(Settings.model_fields) - (_FOR_WORKERS - {"log_level"}) - _STATED - _FOR_NOBODY
+    return set(Settings.model_fields) - (_FOR_WORKERS - {"log_level"}) - _STATED - _LEFT_OUT
 
 
 def _passed_on(settings: Collection[str], *, indent: int) -> str:
