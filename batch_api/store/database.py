@@ -271,6 +271,7 @@ def _engine(path: Path, *, size: int, begin: str, pragmas: dict[str, Any]) -> As
         max_overflow=0,
         pool_timeout=_WAIT_SECONDS,
         connect_args={"isolation_level": None},
+        hide_parameters=True,  # errors end up in logs
     )
     _configure(engine.sync_engine, begin, _ALWAYS | pragmas)
     guard(engine.sync_engine)
