@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from tests.server import Command, free_port
 CONFIGURATION = Path(__file__).parents[2] / "nginx"
 
 _NOBODY = 65534
+_LOG_SECONDS = 30
 _LISTEN = re.compile(r"listen \d+")
 _SERVER = re.compile(r"( *server )(\S+) resolve")
 
@@ -58,10 +60,17 @@ class Nginx(Command):
         super().__exit__(kind, error, trace)
         shutil.rmtree(self._folder)
 
-    def requests(self) -> list[dict[str, object]]:
-        """What the access log says."""
-        lines = self._log.read_bytes().splitlines()
-        return [msgspec.json.decode(line) for line in lines if line.startswith(b"{")]
+    def requests(self, *, at_least: int = 0) -> list[dict[str, object]]:
+        """What the access log says, which is written after the client has its answer."""
+        deadline = time.monotonic() + _LOG_SECONDS
+        while len(lines := self._log_lines()) < at_least:
+            assert time.monotonic() < deadline, f"{len(lines)} requests are logged"
+            time.sleep(self.poll_seconds)
+        return [msgspec.json.decode(line) for line in lines]
+
+    def _log_lines(self) -> list[bytes]:
+        *whole, _ = self._log.read_bytes().split(b"\n")
+        return [line for line in whole if line.startswith(b"{")]
 
     def memory_bytes(self) -> int:
         """Of all its processes now."""

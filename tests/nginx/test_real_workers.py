@@ -32,9 +32,10 @@ class Deployment:
     server: Server
     workers: list[WorkerProcess]
 
-    def answered_by(self, *, skip: int = 0) -> list[int]:
+    def answered_by(self, *, skip: int, at_least: int = 0) -> list[int]:
         """How many requests each worker answered, without the first ones of the log."""
-        answers = (line for line in self.nginx.requests()[skip:] if line["path"] == CHAT)
+        logged = self.nginx.requests(at_least=skip + at_least)[skip:]
+        answers = (line for line in logged if line["path"] == CHAT)
         by_address = Counter(str(line["upstream"]).split(", ")[-1] for line in answers)
         return [by_address[worker.url.removeprefix("http://")] for worker in self.workers]
 
@@ -141,7 +142,7 @@ async def test_load_is_spread(deployment: Deployment) -> None:
     async with _client(deployment.nginx.url) as client:
         answers = await asyncio.gather(*(_say(client, max_tokens=8) for _ in range(150)))
 
-    answered = deployment.answered_by(skip=before)
+    answered = deployment.answered_by(skip=before, at_least=150)
     assert all(answers)
     assert sum(answered) == 150
     assert min(answered) >= 0.8 * 150 / _WORKERS, answered
