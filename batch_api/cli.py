@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_args
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -14,15 +14,7 @@ from pydantic_settings import SettingsError
 
 from batch_api import __version__, logs
 from batch_api.errors import Unusable
-from batch_api.settings import (
-    DEMO_MODEL_NAME,
-    MIN_LENGTH,
-    Level,
-    Settings,
-    Task,
-    place_of_model,
-    window_seconds,
-)
+from batch_api.settings import MIN_LENGTH, Settings, window_seconds
 
 app = typer.Typer(
     help="A self-hosted server that speaks OpenAI's Files and Batches API.",
@@ -146,7 +138,7 @@ def run(
 @app.command()
 def worker(
     model: Model = None,
-    task: Annotated[str, typer.Option(help=_TASKS)] = "generate",
+    task: TaskName = None,
     served_model_name: Annotated[
         str | None, typer.Option(help="What requests call it. [default: the model's name]")
     ] = None,
@@ -161,31 +153,35 @@ def worker(
     max_sequences: MaxSequences = None,
     max_length: MaxLength = None,
     max_waiting: Annotated[int, typer.Option(min=0, help="Beyond it: 503.")] = 512,
-    log_level: Annotated[str, typer.Option(help=_LEVELS)] = "info",
+    log_level: LogLevel = None,
     exit_with_parent: Annotated[
         bool, typer.Option("--exit-with-parent", help="End when standard input does.")
     ] = False,
 ) -> None:
     """Serve one model on one device."""
-    if log_level not in get_args(Level):
-        raise _refusal(f"The log level {log_level} is none of {_LEVELS}")
-    if task not in get_args(Task):
-        raise _refusal(f"The task {task} is none of {_TASKS}")
     from batch_api.commands.worker import serve_worker
 
+    settings = _settings(
+        model=model,
+        task=task,
+        max_length=max_length,
+        max_sequences=max_sequences,
+        dtype=dtype,
+        log_level=log_level,
+    )
     code = serve_worker(
-        model=place_of_model(model or DEMO_MODEL_NAME),
-        task=cast("Task", task),
+        model=settings.model,
+        task=settings.task,
         served_model_name=served_model_name,
         host=host,
         port=port,
         allowed_hosts=allowed_host or (),
         device=device,
-        dtype=dtype,
-        max_sequences=max_sequences,
-        max_length=max_length,
+        dtype=settings.dtype,
+        max_sequences=settings.max_sequences,
+        max_length=settings.max_length,
         max_waiting=max_waiting,
-        log_level=log_level,
+        log_level=settings.log_level,
         exit_with_parent=exit_with_parent,
     )
     raise typer.Exit(code)
@@ -266,6 +262,33 @@ def backup(
     folder = _settings(data_dir=data_dir).data_dir
     with _refusing():
         raise typer.Exit(backup(folder, destination))
+
+
+@app.command()
+def compose(
+    gpus: Annotated[int, typer.Option(min=1, max=64, help="One worker each.")],
+    model: Annotated[
+        str | None, typer.Option(help="Hub name, unless .env says BATCH_API_MODEL.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="[default: docker-compose….yml]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """Write a Docker Compose file, and nginx's list of workers, for so many GPUs."""
+    from batch_api.commands.compose import write_compose
+    from batch_api.compose.documents import DEFAULT_MODEL
+
+    name = "docker-compose.yml" if gpus == 1 else "docker-compose-multigpu.yml"
+    with _refusing():
+        written = write_compose(
+            gpus=gpus,
+            model=model or DEFAULT_MODEL,
+            output=output or Path(name),
+            overwrites=force,
+        )
+    for path in written:
+        typer.echo(f"{path} is written.")
 
 
 def _settings(**given: Any) -> Settings:

@@ -21,7 +21,6 @@ from openai import OpenAI
 
 from tests.standin import Fault, Stats
 
-_START_SECONDS = 120
 _STOP_SECONDS = 60
 _POLL_SECONDS = 0.02
 _TAIL_BYTES = 4000
@@ -38,25 +37,21 @@ class HasEnded(Exception):
     """The process ended by itself."""
 
 
-class Program:
+class Command:
     """A subprocess that serves HTTP; can be started again on the same port.
 
     A context: leaving it ends the process and its children. An error gets the log's tail.
     """
 
     ready_path = "/"
+    start_seconds = 120.0
+    poll_seconds = 0.02
 
     def __init__(
-        self,
-        arguments: Sequence[str],
-        *,
-        log: Path,
-        port: int,
-        environment: Mapping[str, str],
-        under: Sequence[str] = (),
+        self, command: Sequence[str], *, log: Path, port: int, environment: Mapping[str, str]
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self._command = [*under, sys.executable, "-m", *arguments, "--port", str(port)]
+        self._command = command
         ours = {name: value for name, value in os.environ.items() if "BATCH_API" not in name}
         self._environment = ours | dict(environment)
         self._log = log
@@ -107,11 +102,11 @@ class Program:
         self._started.append(process)
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + self.start_seconds
         while not self._is_ready():
             self.live(0)
             assert time.monotonic() < deadline, f"it doesn't get ready\n{self.log_tail()}"
-            time.sleep(_POLL_SECONDS)
+            time.sleep(self.poll_seconds)
 
     def live(self, seconds: float) -> None:
         """Let it run. Raises HasEnded."""
@@ -169,6 +164,26 @@ class Program:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(_STOP_SECONDS)
+
+
+class Program(Command):
+    """A Python module that takes a `--port`."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        log: Path,
+        port: int,
+        environment: Mapping[str, str],
+        under: Sequence[str] = (),
+    ) -> None:
+        super().__init__(
+            [*under, sys.executable, "-m", *arguments, "--port", str(port)],
+            log=log,
+            port=port,
+            environment=environment,
+        )
 
 
 class Server(Program):

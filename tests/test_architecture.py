@@ -1,8 +1,10 @@
 """Who may import whom."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ _UPSTREAMS = {"upstream", "upstreams", "unusable"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
 MAY_IMPORT = {
     "clock": set(),
+    "compose": {"settings", "__version__"},
     "errors": set(),
     "lifecycle": set(),
     "logs": set(),
@@ -58,10 +61,17 @@ def test_every_part_has_its_rule() -> None:
 
 
 @pytest.mark.parametrize("module", ["batch_api.cli", "batch_api.commands.serve"])
-def test_a_server_needs_no_torch(module: str) -> None:
-    code = f"import sys; sys.modules['torch'] = None; import {module}"
+def test_a_server_needs_nothing_of_a_worker(module: str) -> None:
+    blocked = "; ".join(f"sys.modules[{name!r}] = None" for name in _only_for_workers())
+    code = f"import sys; {blocked}; import {module}"
 
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def _only_for_workers() -> list[str]:
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    needed = project["optional-dependencies"]["worker"]
+    return [re.split(r"[^\w-]", requirement)[0] for requirement in needed]
 
 
 def test_only_the_store_writes_sql() -> None:

@@ -42,7 +42,7 @@ def test_an_unknown_task_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert "task" in _serve(tmp_path, "--task", "sing")
 
     refused = _refusal("worker", "--task", "sing")
-    assert refused == "batch-api: The task sing is none of generate (for a causal LM) or embed.\n"
+    assert refused == "batch-api: Bad setting task: Input should be 'generate' or 'embed'.\n"
 
 
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:

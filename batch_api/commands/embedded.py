@@ -9,7 +9,7 @@ from pathlib import Path
 from batch_api import failpoints
 from batch_api.clock import Clock
 from batch_api.commands.listening import held_port
-from batch_api.commands.worker import check_model
+from batch_api.commands.models import check_model
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings, served_name
 from batch_api.store import files

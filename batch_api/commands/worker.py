@@ -6,7 +6,6 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import uvloop
 
 from batch_api import logs
 from batch_api.commands.listening import bind, listen, stop_on_signals
+from batch_api.commands.models import check_model
 from batch_api.engine.errors import ModelNotLoadable
 from batch_api.errors import Unusable
 from batch_api.gate import USUAL, Visitors
@@ -127,26 +127,6 @@ async def _serve(
             await thread.drain(grace_seconds)
         over.set()
     return thread, await thread.stop(_THREAD_SECONDS)
-
-
-def check_model(model: str) -> None:
-    """What can be said about a model before torch is there. Raises Unusable."""
-    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
-    if missing:
-        raise Unusable(f"A worker needs {' and '.join(missing)}: pip install 'batch-api[worker]'.")
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise Unusable(f"The folder {model} holds no model: it has no config.json.")
-    elif folder.exists():
-        raise Unusable(f"{model} is not a folder with a model in it.")
-    elif _looks_like_a_path(model):
-        raise Unusable(f"There is no folder {model}.")
-
-
-def _looks_like_a_path(model: str) -> bool:
-    """A hub name is `name` or `organisation/name`."""
-    return model.startswith(("/", ".", "~")) or model.count("/") > 1
 
 
 def _loader(model: str, task: Task, **options: Any) -> Callable[[], AnyEngine]:
