@@ -5,7 +5,17 @@ from collections.abc import Callable
 from fastapi import Depends, FastAPI, Request, Response
 
 from batch_api import __version__
-from batch_api.api import batches, files, health, inference, models, uploads
+from batch_api.api import (
+    batches,
+    files,
+    health,
+    inference,
+    lines,
+    models,
+    results,
+    retries,
+    uploads,
+)
 from batch_api.api.deps import AllParts
 from batch_api.api.documents import document
 from batch_api.api.keys import check_key
@@ -48,7 +58,7 @@ def create_app(
     install(app)
     app.add_exception_handler(OSError, _on_trouble)
     app.add_exception_handler(StoreError, _on_trouble)
-    for routes in (files, uploads, batches, models, inference):
+    for routes in (files, uploads, batches, retries, results, lines, models, inference):
         app.include_router(routes.router, dependencies=[Depends(check_key)])
     app.include_router(health.router)
     document(app, settings)

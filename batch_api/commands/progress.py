@@ -4,12 +4,12 @@ import time
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from batch_api.schemas.error_lines import read_error_line
 from batch_api.store.tables import BatchRow
 
 _REASONS = 5
@@ -72,38 +72,8 @@ def summary(batch: BatchRow, output: Path, errors: Path) -> str:
     )
 
 
-class _Response(msgspec.Struct):
-    status_code: int
-    body: Any = None
-
-    @property
-    def reason(self) -> str:
-        """Upstreams are free in what they say: `{"error": {"message"}}`, `{"error"}`, or less."""
-        error = self.body.get("error") if isinstance(self.body, dict) else None
-        message = error.get("message") if isinstance(error, dict) else error
-        if isinstance(message, str) and message:
-            return f"{self.status_code} {message}"
-        return f"status {self.status_code}"
-
-
-class _Error(msgspec.Struct):
-    message: str = ""
-
-
-class _ErrorLine(msgspec.Struct):
-    response: _Response | None = None
-    error: _Error | None = None
-
-    @property
-    def reason(self) -> str:
-        if self.response is not None:
-            return self.response.reason
-        return self.error.message if self.error else "unknown"
-
-
 def _reasons(errors: Path) -> list[str]:
     """The most frequent ones first."""
-    decode = msgspec.json.Decoder(_ErrorLine, strict=False).decode
     with errors.open("rb") as lines:
-        reasons = Counter(decode(line).reason for line in lines)
+        reasons = Counter(str(read_error_line(line).reason) for line in lines)
     return [f"  {count} x {reason}" for reason, count in reasons.most_common(_REASONS)]

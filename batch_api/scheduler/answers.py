@@ -159,6 +159,12 @@ class Judge:
         return Settlement(lease, RequestState.FAILED, line)
 
 
+def spent(body: bytes) -> tuple[Usage, str | None]:
+    """The tokens and the model that the body of an answer tells."""
+    told = _parse(body) or _Body()
+    return _usage(told.usage), told.model
+
+
 def _parse(raw: bytes) -> _Body | None:
     """None if it is no JSON object. An answer whose usage is odd is an answer all the same."""
     try:

@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 from batch_api.clock import Clock
 from batch_api.lifecycle import BatchStatus
+from batch_api.scheduler.earlier import EarlierAnswers
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.reading import InputReader, Limits
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.schemas.lines import LineRules, Problem
 from batch_api.settings import Settings
 from batch_api.store import batches, files, requests
+from batch_api.store.batches import Tally
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.tables import BatchRow
@@ -21,8 +24,6 @@ from batch_api.waiting import wait
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
-
-NO_INPUT = Problem("invalid_request", "The input file is gone.", "file_id")
 
 
 class Intake:
@@ -94,30 +95,39 @@ class Intake:
             await requests.remove(session, batch.number)
         reader = InputReader(self._blobs.path(batch.input_file_id), rules, self._limits)
         try:
-            await self._insert(batch, reader)
-        except FileNotFoundError:
-            await self._refuse(batch, [NO_INPUT])
+            earlier = await asyncio.to_thread(EarlierAnswers, self._earlier_output(batch))
+            await self._insert(batch, reader, earlier)
+        except FileNotFoundError as error:
+            await self._refuse(batch, [_gone(error)])
             return
         if self._stop.is_set():
             return
         if reader.problems:
             await self._refuse(batch, reader.problems)
         else:
-            await self._accept(batch, reader.total)
+            await self._accept(batch, reader.total, earlier.tally)
 
-    async def _insert(self, batch: BatchRow, reader: InputReader) -> None:
+    async def _insert(self, batch: BatchRow, reader: InputReader, earlier: EarlierAnswers) -> None:
         """What comes after the first problem is read for more of them, and not inserted."""
         while not self._stop.is_set() and (page := await asyncio.to_thread(reader.page)):
             if reader.problems:
                 continue
-            async with self._database.write.begin() as session:
-                await requests.add(session, batch.number, page)
+            portions = earlier.portions(page)
+            while portion := await asyncio.to_thread(next, portions, None):
+                async with self._database.write.begin() as session:
+                    await requests.add(session, batch.number, portion)
 
-    async def _accept(self, batch: BatchRow, total: int) -> None:
+    def _earlier_output(self, batch: BatchRow) -> Path | None:
+        id = batch.earlier_output_file_id
+        return None if id is None else self._blobs.path(id)
+
+    async def _accept(self, batch: BatchRow, total: int, taken_over: Tally) -> None:
         async with self._database.write.begin() as session:
             await batches.set_total(session, batch.number, total)
+            await batches.tally(session, batch.number, taken_over)
             started = await batches.start(session, batch.number, now=self._clock.now())
-        log.info("batch validated", extra={"batch": batch.id, "total": total, "started": started})
+        facts = {"total": total, "taken_over": taken_over.completed, "started": started}
+        log.info("batch validated", extra={"batch": batch.id, **facts})
 
     async def _refuse(self, batch: BatchRow, problems: list[Problem]) -> None:
         errors = [problem.as_json() for problem in problems]
@@ -127,7 +137,11 @@ class Intake:
             failed = await batches.fail(session, batch.number, errors=errors, now=now)
             if not failed:
                 await batches.abandon(session, batch.number, errors=errors, now=now)
-            is_held = await files.is_held(session, batch.input_file_id)
-        if not is_held:
-            await self._blobs.delete(batch.input_file_id)
+            let_go = await files.let_go(session, batch.read_file_ids)
+        for id in let_go:
+            await self._blobs.delete(id)
         log.info("batch not valid", extra={"batch": batch.id, "problems": len(problems)})
+
+
+def _gone(error: FileNotFoundError) -> Problem:
+    return Problem("invalid_request", f"The file {Path(error.filename).name} is gone.", "file_id")

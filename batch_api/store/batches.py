@@ -69,6 +69,8 @@ def add(
     expires_at: int | None,
     metadata: dict[str, str] | None = None,
     output_expires_after_seconds: int | None = None,
+    continues_id: str | None = None,
+    earlier_output_file_id: str | None = None,
 ) -> BatchRow:
     row = BatchRow(
         id=id,
@@ -82,6 +84,8 @@ def add(
         expires_at=expires_at,
         labels=metadata,
         output_expires_after_seconds=output_expires_after_seconds,
+        continues_id=continues_id,
+        earlier_output_file_id=earlier_output_file_id,
     )
     session.add(row)
     return row

@@ -24,6 +24,8 @@ def upgrade() -> None:
         sa.Column("input_file_id", sa.String(), nullable=False),
         sa.Column("output_file_id", sa.String(), nullable=False),
         sa.Column("error_file_id", sa.String(), nullable=False),
+        sa.Column("continues_id", sa.String(), nullable=True),
+        sa.Column("earlier_output_file_id", sa.String(), nullable=True),
         sa.Column("output_expires_after_seconds", sa.BigInteger(), nullable=True),
         sa.Column("metadata", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("errors", sa.JSON(none_as_null=True), nullable=True),
@@ -65,6 +67,11 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("batches", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_batches_earlier_output_file_id"),
+            ["earlier_output_file_id"],
+            unique=False,
+        )
         batch_op.create_index(
             batch_op.f("ix_batches_input_file_id"), ["input_file_id"], unique=False
         )
@@ -266,6 +273,7 @@ def downgrade() -> None:
             postgresql_where=sa.text("trimmed_at IS NULL"),
         )
         batch_op.drop_index(batch_op.f("ix_batches_input_file_id"))
+        batch_op.drop_index(batch_op.f("ix_batches_earlier_output_file_id"))
 
     op.drop_table("batches")
     # ### end Alembic commands ###

@@ -46,7 +46,11 @@ def test_every_post_of_the_api_tells_its_body(document: dict[str, Any]) -> None:
         if "post" in methods and "requestBody" not in methods["post"]
     }
 
-    assert silent == {"/v1/batches/{id}/cancel", "/v1/uploads/{upload_id}/cancel"}
+    assert silent == {
+        "/v1/batches/{id}/cancel",
+        "/v1/batches/{id}/retry",
+        "/v1/uploads/{upload_id}/cancel",
+    }
 
 
 def test_no_operation_promises_a_422_and_each_has_its_request_id(document: dict[str, Any]) -> None:

@@ -1,0 +1,120 @@
+"""`/v1/batches/{id}/results`, ours beyond OpenAI: the lines that have ended, while others run."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack
+from typing import BinaryIO
+
+from fastapi import APIRouter, Response
+from starlette.responses import StreamingResponse
+
+from batch_api.api.batch_object import find_batch
+from batch_api.api.deps import AllParts, Parts
+from batch_api.api.documents import errors
+from batch_api.api.missing import no_such_file
+from batch_api.lifecycle import BatchStatus, RequestState
+from batch_api.store import files, requests
+from batch_api.store.requests import Outcome
+from batch_api.store.tables import BatchRow
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+_PAGE_LINES = 200
+_MEDIA_TYPE = "application/jsonl"
+_LINES = {
+    "description": "Lines of the output and error files, as far as they are known.",
+    "content": {_MEDIA_TYPE: {"schema": {"type": "string"}}},
+}
+
+
+class BatchVanished(Exception):
+    """Deleted while its lines were sent: the client must not take what it has for all of them."""
+
+
+@router.get(
+    "/{id}/results",
+    operation_id="readResults",
+    response_class=Response,
+    responses=errors(404) | {200: _LINES},
+)
+async def results(id: str, parts: Parts) -> Response:
+    """Every line that has ended so far, answered or failed, in the order of the input."""
+    chunks = _chunks(id, parts)
+    # What is wrong is said before the answer begins.
+    first = await anext(chunks, b"")
+    return StreamingResponse(_with_first(first, chunks), media_type=_MEDIA_TYPE)
+
+
+async def _with_first(first: bytes, more: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in more:
+        yield chunk
+
+
+async def _chunks(id: str, parts: AllParts) -> AsyncIterator[bytes]:
+    """From the database, and from the files as soon as the batch is over."""
+    after_line = 0
+    while True:
+        async with parts.database.read() as session:
+            batch = await find_batch(session, id)
+            if not batch.total or batch.status == BatchStatus.FAILED:
+                return
+            page = await requests.outcomes(
+                session, batch.number, after_line=after_line, limit=_PAGE_LINES
+            )
+        if not page:
+            return
+        if batch.is_over:
+            break
+        after_line = page[-1].line
+        if chunk := b"".join(outcome.answer or b"" for outcome in page):
+            yield chunk
+    async for chunk in _from_files(batch, parts, after_line):
+        yield chunk
+
+
+async def _from_files(batch: BatchRow, parts: AllParts, after_line: int) -> AsyncIterator[bytes]:
+    with ExitStack() as stack:
+        output = await _open(batch.output_file_id, parts, stack) if batch.has_output_file else None
+        error = await _open(batch.error_file_id, parts, stack) if batch.has_error_file else None
+        at_line = lines = 0
+        while lines < (batch.total or 0):
+            async with parts.database.read() as session:
+                page = await requests.outcomes(
+                    session, batch.number, after_line=at_line, limit=_PAGE_LINES
+                )
+            if not page:
+                raise BatchVanished
+            at_line, lines = page[-1].line, lines + len(page)
+            chunk = await asyncio.to_thread(_read, page, output, error, after_line)
+            if chunk:
+                yield chunk
+
+
+async def _open(id: str, parts: AllParts, stack: ExitStack) -> BinaryIO:
+    """Raises NotFound."""
+    async with parts.database.read() as session:
+        row = await files.get(session, id, now=parts.clock.now())
+    if row is None:
+        raise no_such_file(id)
+    try:
+        opened = await asyncio.to_thread(parts.blobs.path(id).open, "rb")
+    except FileNotFoundError as error:
+        raise no_such_file(id) from error
+    return stack.enter_context(opened)
+
+
+def _read(
+    page: Sequence[Outcome], output: BinaryIO | None, error: BinaryIO | None, after_line: int
+) -> bytes:
+    """The lines of a page that come after `after_line`. Blocks."""
+    return b"".join(line for number, line in _lines(page, output, error) if number > after_line)
+
+
+def _lines(
+    page: Sequence[Outcome], output: BinaryIO | None, error: BinaryIO | None
+) -> Iterator[tuple[int, bytes]]:
+    for outcome in page:
+        file = output if outcome.state == RequestState.COMPLETED else error
+        assert file is not None, "a batch that is over has a file for each of its lines"
+        yield outcome.line, file.readline()
