@@ -3,9 +3,11 @@
 import asyncio
 import os
 import re
-from collections.abc import Callable, Coroutine, Iterator
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, NoReturn, TypeVar, cast, get_args
 
 import typer
 from pydantic import ValidationError
@@ -22,6 +24,9 @@ app = typer.Typer(
 )
 
 _WRONGLY_CALLED = 2
+_DISK_FAILED = 74  # EX_IOERR of sysexits.h
+
+_Error = TypeVar("_Error", bound=Exception)
 _SERVICE_LINK = re.compile(r"BATCH_API_(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP)(_.+)?)")
 
 Model = Annotated[
@@ -40,6 +45,9 @@ MaxSequences = Annotated[int | None, typer.Option(min=1, help="Sequences that ru
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
 _LEVELS = "debug, info, warning or error."
 LogLevel = Annotated[str | None, typer.Option(help=_LEVELS)]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where jobs and files live. [default: batch-api-data]")
+]
 
 
 def _tell_version(is_asked: bool) -> None:
@@ -64,9 +72,7 @@ def serve(
     task: TaskName = None,
     host: Annotated[str | None, typer.Option(help="[default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="[default: 5000]")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where jobs and files live. [default: batch-api-data]")
-    ] = None,
+    data_dir: DataDir = None,
     upstream: Upstream = None,
     max_length: MaxLength = None,
     max_sequences: MaxSequences = None,
@@ -162,6 +168,23 @@ def worker(
     raise typer.Exit(code)
 
 
+@app.command()
+def doctor(
+    data_dir: DataDir = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every byte.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended; the server must not run.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Tell it to programs.")] = False,
+) -> None:
+    """Say whether the data folder is all right. Exit code 1 if not, 2 if that can't be said."""
+    from batch_api.commands.doctor import doctor
+
+    folder = _settings(data_dir=data_dir).data_dir
+    with _refusing():
+        raise typer.Exit(doctor(folder, deep=deep, mends=repair, as_json=json))
+
+
 def _settings(**given: Any) -> Settings:
     """From the environment and the options that were given."""
     _forget_service_links()
@@ -190,14 +213,33 @@ def _first_problem(error: ValidationError | SettingsError) -> str:
 
 def _run(command: Coroutine[Any, Any, int | None], settings: Settings) -> int:
     """The command's exit code."""
+    from batch_api.store.trouble import DiskFailed
+
     logs.configure(settings.log_level)
     sentences: list[str] = []
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(command) or 0
+    except* DiskFailed as failed:
+        _end_at_once({str(error) for error in _leaves(failed)})
     except* Unusable as unusable:
         sentences += [str(error) for error in _leaves(unusable)]
     raise _refusal(" ".join(sentences))
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except Unusable as error:
+        raise _refusal(str(error)) from None
+
+
+def _end_at_once(sentences: Iterable[str]) -> NoReturn:
+    """Without the goodbyes of an interpreter: closing the database writes to the disk."""
+    typer.echo(f"batch-api: {' '.join(sentences)}", err=True)
+    sys.stderr.flush()
+    os._exit(_DISK_FAILED)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -206,7 +248,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def _leaves(group: BaseExceptionGroup[Unusable]) -> Iterator[Unusable]:
+def _leaves(group: BaseExceptionGroup[_Error]) -> Iterator[_Error]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _leaves(error)

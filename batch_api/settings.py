@@ -15,6 +15,10 @@ MIN_LENGTH = 16
 """Of a sequence: what a model is tried with when it is loaded needs nearly so much."""
 
 
+CLIENT_TIMEOUT_SECONDS = 75.0
+"""Longer than load balancers leave a connection idle, so that it is theirs to close."""
+
+
 def place_of_model(model: str) -> str:
     """The bundled one may be called by its name."""
     is_bundled = model == DEMO_MODEL_NAME and not Path(model).is_dir()
@@ -28,6 +32,8 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 Task = Literal["generate", "embed"]
 AtLeastOne = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+Host = Annotated[str, StringConstraints(to_lower=True, pattern=r"^(\*|[^\s/:]+|[0-9a-fA-F:]+)$")]
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$")]
 Window = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,3}[hd]$")]
 GraceSeconds = Annotated[float, Field(ge=0)]
 
@@ -43,6 +49,15 @@ class Settings(BaseSettings):
     api_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     """What clients must send to `/v1`; None: they may send anything."""
     log_level: Level = "info"
+    client_timeout_seconds: Seconds = CLIENT_TIMEOUT_SECONDS
+    """For a client whose turn it is: to ask, to send more of a body, to take more of an answer."""
+    allowed_hosts: tuple[Host, ...] = ()
+    """Names that requests may call this server by; where it listens for other machines too, none
+    means any."""
+    allowed_origins: tuple[Origin, ...] = ()
+    """Of web pages that may use this server."""
+    allowed_media_hosts: tuple[Host, ...] = ()
+    """To which links in requests may lead that are passed on to upstreams."""
 
     model: Model = str(DEMO_MODEL)
     """For the workers that this process starts, as are the next four; None: as they choose."""
@@ -64,6 +79,11 @@ class Settings(BaseSettings):
     max_batch_lines: AtLeastOne = 50_000
     max_line_bytes: AtLeastOne = 16 * MIB
     max_body_bytes: AtLeastOne = 16 * MIB
+    max_answer_bytes: AtLeastOne = 64 * MIB
+    """Of an upstream, decompressed; a stream may have more, but no line of it."""
+
+    min_free_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Of the disk, for answers that are on their way; None: a twentieth of it, at most 1 GiB."""
 
     completion_windows: Annotated[tuple[Window, ...], Field(min_length=1)] = ("24h",)
     """That a batch may ask for: hours or days."""
@@ -81,6 +101,9 @@ class Settings(BaseSettings):
     """For what is in flight when a batch is cancelled."""
     shutdown_grace_seconds: GraceSeconds = 30
     """For what is in flight at SIGTERM."""
+
+    failpoints: str = ""
+    """Only tests set it: where to die or to sleep."""
 
 
 def served_name(model: str) -> str:

@@ -3,6 +3,9 @@
 A request that ends badly in company may be the victim of another one there: the process behind the
 connection died, or the queue was too long. Nobody is blamed then, but whoever was there comes back
 with a suspicion, and with each suspicion in a quarter of the company, until the culprit is alone.
+
+Troubles in a row open a circuit: it rests, ever longer, and is asked for a proof of life then that
+costs no request; with it one request of a batch at a time finds out whether it works again.
 """
 
 import time
@@ -10,8 +13,8 @@ from dataclasses import dataclass
 
 _FIRST_REST_SECONDS = 0.1
 _LONGEST_REST_SECONDS = 30.0
-_PROBATION = 3
-"""Troubles in a row, after which one request at a time finds out whether it works again."""
+_OPENS = 3
+"""Troubles in a row that open the circuit."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,8 +36,10 @@ class Standing:
         self._most = most
         self._width = float(most)
         self._narrowed_at = 0.0
+        self._answered_at = 0.0
         self._troubles = 0
         self._troubled_at = 0.0
+        self._is_alive = True
         self._visits: set[Visit] = set()
         self._batch_visits = 0
         self._tightest = most
@@ -43,9 +48,19 @@ class Standing:
     def in_flight(self) -> int:
         return len(self._visits)
 
+    @property
+    def is_open(self) -> bool:
+        """The circuit: it is in trouble, and no request has been answered since."""
+        return self._troubles >= _OPENS
+
+    @property
+    def needs_proof(self) -> bool:
+        """That somebody is there, before a request is risked."""
+        return self.is_open and not self._is_alive
+
     def admits(self, suspicion: int) -> bool:
         """Whether a request of a batch may go there now."""
-        room = 1 if self._troubles >= _PROBATION else int(self._width)
+        room = 1 if self.is_open else int(self._width)
         return self._batch_visits < min(room, self._tightest, company(self._most, suspicion))
 
     def begin(self, *, suspicion: int = 0, is_batch: bool) -> Visit:
@@ -69,26 +84,44 @@ class Standing:
             self._tightest = min((other.most for other in self._visits), default=self._most)
 
     def answered(self) -> None:
-        """Its troubles are over, and it is given a little more at once."""
+        """A whole answer came: its troubles are over, and it is given a little more at once."""
         self._troubles = 0
+        self._answered_at = time.monotonic()
         self._width = min(self._most, self._width + 1 / self._width)
 
-    def was_slow(self, visit: Visit) -> None:
-        """An answer did not come in time. Once for all that were there together."""
-        if visit.began >= self._narrowed_at:
-            self._width = max(1.0, self._width / 2)
-            self._narrowed_at = time.monotonic()
+    def proved(self) -> None:
+        """Somebody is there."""
+        self._is_alive = True
+
+    def refused(self, visit: Visit) -> None:
+        """It has too much to do. One that never answered since the last time is only loading."""
+        if self._answered_at > self._narrowed_at:
+            self._narrow(visit)
+
+    def timed_out(self, visit: Visit) -> None:
+        """No answer in time: there is a queue; or it hangs, if nobody got one meanwhile."""
+        self._narrow(visit)
+        if self._answered_at < visit.began and visit.began >= self._troubled_at:
+            self._troubles = max(self._troubles, _OPENS - 1)
+            self.failed(visit)
 
     def failed(self, visit: Visit) -> None:
-        """It broke off, or had an error: it rests, ever longer. Once for all that were there."""
+        """It broke off, or spoke nonsense: it rests, ever longer. Once for all that were there."""
         if visit.began >= self._troubled_at:
             growth = 2 ** min(self._troubles, 10)
             self.rest(min(_FIRST_REST_SECONDS * growth, _LONGEST_REST_SECONDS))
             self._troubles += 1
             self._troubled_at = time.monotonic()
+            self._is_alive = False
 
     def rest(self, seconds: float) -> None:
         self.rests_until = max(self.rests_until, time.monotonic() + seconds)
+
+    def _narrow(self, visit: Visit) -> None:
+        """Half as much at once. Once for all that were there together."""
+        if visit.began >= self._narrowed_at:
+            self._width = max(1.0, self._width / 2)
+            self._narrowed_at = time.monotonic()
 
 
 def company(most: int, suspicion: int) -> int:

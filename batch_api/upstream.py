@@ -1,47 +1,45 @@
 """One upstream: a base URL that speaks OpenAI, what can go wrong there, and how it stands."""
 
+import asyncio
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from math import isfinite
+from typing import Any
 
 import aiohttp
 
+from batch_api.schemas.replies import model_objects
 from batch_api.standing import Standing, Visit
+from batch_api.unusable import (
+    AnswerTooLarge,
+    UpstreamBroke,
+    UpstreamTimedOut,
+    UpstreamUnreachable,
+    UpstreamUnusable,
+)
+
+log = logging.getLogger(__name__)
 
 OVERLOADED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 GATEWAY_BROKE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
 """Who stands between us and the model says that it broke off there."""
 
-HTTP_ERRORS = (aiohttp.ClientError, TimeoutError)
+SOON = aiohttp.ClientTimeout(total=5)
+"""For what needs no thinking."""
+
 _REST_SECONDS = 1.0
 _MOST_REST_SECONDS = 120.0
 
 
-class UpstreamUnusable(Exception):
-    """An upstream gave no whole answer."""
+class _TooLarge(Exception):
+    pass
 
 
-class UpstreamUnreachable(UpstreamUnusable):
-    """No connection could be made: nothing was sent."""
-
-
-class UpstreamAway(UpstreamUnusable):
-    """Who was asked has no such model or route, and who may have it can't be asked now."""
-
-
-class UpstreamBroke(UpstreamUnusable):
-    """The connection broke, or the time was over, after the request had been sent."""
-
-    def __init__(self, message: str, *, had_company: bool = False) -> None:
-        """`had_company`: other requests were there meanwhile, and one may have been the cause."""
-        super().__init__(message)
-        self.had_company = had_company
-
-
-class UpstreamTimedOut(UpstreamBroke):
-    """The time was over."""
+_TROUBLES = (aiohttp.ClientError, TimeoutError, _TooLarge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,57 +51,238 @@ class Call:
     timeout: aiohttp.ClientTimeout
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """With answers that are read whole."""
+
+    seconds: float
+    bytes: int
+
+
 class Upstream:
-    def __init__(self, url: str, session: aiohttp.ClientSession, *, most_in_flight: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        session: aiohttp.ClientSession,
+        *,
+        most_in_flight: int,
+        patience: Patience,
+    ) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         self.standing = Standing(most=most_in_flight)
+        self.is_up = True
+        """As far as is known."""
         self._session = session
+        self._patience = patience
+        self._told_models = False
 
-    async def ask(self, call: Call, visit: Visit) -> aiohttp.ClientResponse:
-        """The answer, its body yet to be read. Raises UpstreamUnusable."""
+    async def ask(self, call: Call, visit: Visit) -> "Answer":
+        """The answer, its body yet to be read. Raises UpstreamUnreachable and UpstreamBroke."""
+        if self.standing.needs_proof:
+            await self._prove(visit)
         try:
-            return await self._session.request(
-                call.method,
-                self.url + call.path,
-                data=call.body or None,
-                headers={"content-type": "application/json", **call.headers},
-                allow_redirects=False,
-                timeout=call.timeout,
-            )
-        except HTTP_ERRORS as error:
-            raise self.unusable(error, visit) from error
+            response = await self._request(call)
+        except _TROUBLES as error:
+            raise self.unusable(error, visit, had_begun=False) from error
+        return Answer(response, self, visit, self._patience)
 
-    async def read(self, response: aiohttp.ClientResponse, visit: Visit) -> bytes:
-        """The body of an answer. Raises UpstreamBroke."""
+    async def models(self) -> list[dict[str, Any]] | None:
+        """None: it answers, but does not tell its models. Raises UpstreamUnusable.
+
+        Nothing follows from it for requests: it says little of whether they are answered.
+        """
         try:
-            return await response.read()
-        except HTTP_ERRORS as error:
-            raise self.unusable(error, visit) from error
+            response = await self._request(Call("GET", "/v1/models", b"", {}, SOON))
+            with closing(response):
+                body = await _read(response, self._patience.bytes)
+        except _TROUBLES as error:
+            raise self._silent(error) from error
+        if _is_passing(response.status):
+            raise UpstreamUnusable(f"{self.url} answers {response.status}")
+        models = model_objects(body) if response.status == HTTPStatus.OK else None
+        self._told_models |= models is not None
+        if not self.standing.is_open:
+            self._is_there()
+        return models
 
-    def unusable(self, error: Exception, visit: Visit) -> UpstreamUnusable:
-        """One of HTTP_ERRORS as one of ours; it is remembered."""
-        company = visit.had_company
-        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            self.standing.rest(_REST_SECONDS)
-            return UpstreamUnreachable(f"{self.url} can't be reached")
-        if isinstance(error, TimeoutError):
-            self.standing.was_slow(visit)
-            return UpstreamTimedOut(f"{self.url} did not answer in time", had_company=company)
-        self.standing.failed(visit)
-        return UpstreamBroke(f"{self.url} broke off: {error!r}", had_company=company)
+    async def status_of_empty(self, path: str) -> int | None:
+        """What it answers to a POST of an empty object; None if it doesn't answer."""
+        try:
+            response = await self._request(Call("POST", path, b"{}", {}, SOON))
+        except _TROUBLES as error:
+            self._silent(error)
+            return None
+        response.close()
+        return response.status
 
-    def note(self, status: int, headers: Mapping[str, str], visit: Visit) -> None:
-        """Remember how it answered."""
+    def note(
+        self, status: int, headers: Mapping[str, str], visit: Visit, *, makes_sense: bool = True
+    ) -> None:
+        """Remember how it answered, once the answer is whole."""
         if status in OVERLOADED:
-            self.standing.rest(retry_after_seconds(headers) or _REST_SECONDS)
-        elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            self.standing.failed(visit)
+            wish = retry_after_seconds(headers)
+            self.standing.rest(_REST_SECONDS if wish is None else wish)
+            self.standing.refused(visit)
+        elif status >= HTTPStatus.INTERNAL_SERVER_ERROR or not makes_sense:
+            self._failed(visit, f"answers {status}" if makes_sense else "answers nonsense")
         else:
             self.standing.answered()
+            self._is_there()
 
     @property
     def is_resting(self) -> bool:
-        return self.standing.rests_until > time.monotonic()
+        return self.rest_seconds > 0
+
+    @property
+    def rest_seconds(self) -> float:
+        """Until it is asked again."""
+        return max(self.standing.rests_until - time.monotonic(), 0.0)
+
+    async def _request(self, call: Call) -> aiohttp.ClientResponse:
+        return await self._session.request(
+            call.method,
+            self.url + call.path,
+            data=call.body or None,
+            headers={"content-type": "application/json", **call.headers},
+            allow_redirects=False,
+            timeout=call.timeout,
+        )
+
+    async def _prove(self, visit: Visit) -> None:
+        """That somebody is there, by a question that needs no thinking, instead of by a request.
+
+        Raises UpstreamUnreachable.
+        """
+        try:
+            models = await self.models()
+        except UpstreamUnusable as error:
+            self._failed(visit, "does not tell its models")
+            raise UpstreamUnreachable(str(error)) from error
+        if models is None and self._told_models:
+            self._failed(visit, "does not tell its models any more")
+            raise UpstreamUnreachable(f"{self.url} does not tell its models any more")
+        self.standing.proved()
+
+    def unusable(self, error: Exception, visit: Visit, *, had_begun: bool) -> UpstreamUnusable:
+        """One of _TROUBLES as one of ours; it is remembered."""
+        if _is_unreachable(error):
+            return self._silent(error)
+        company = visit.had_company
+        if isinstance(error, TimeoutError):
+            self.standing.timed_out(visit)
+            self._may_be_down("does not answer in time")
+            message = f"{self.url} did not answer in time"
+            return UpstreamTimedOut(message, had_company=company, had_begun=had_begun)
+        self._failed(visit, repr(error))
+        if isinstance(error, _TooLarge):
+            return AnswerTooLarge(
+                f"{self.url} answered with more than {self._patience.bytes} bytes"
+            )
+        message = f"{self.url} broke off: {error!r}"
+        return UpstreamBroke(message, had_company=company, had_begun=had_begun)
+
+    def _silent(self, error: Exception) -> UpstreamUnusable:
+        if not _is_unreachable(error):
+            return UpstreamUnusable(f"{self.url} does not tell: {error!r}")
+        self.standing.rest(_REST_SECONDS)
+        self._is_down("can't be reached")
+        return UpstreamUnreachable(f"{self.url} can't be reached")
+
+    def _failed(self, visit: Visit, reason: str) -> None:
+        self.standing.failed(visit)
+        self._may_be_down(reason)
+
+    def _may_be_down(self, reason: str) -> None:
+        if self.standing.is_open:
+            self._is_down(reason)
+
+    def _is_down(self, reason: str) -> None:
+        if self.is_up:
+            log.warning("upstream is down", extra={"upstream": self.url, "reason": reason})
+        self.is_up = False
+
+    def _is_there(self) -> None:
+        if not self.is_up:
+            log.info("upstream is up again", extra={"upstream": self.url})
+        self.is_up = True
+
+
+class Answer:
+    """An answer whose body is yet to be read: whole, or as it comes."""
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        upstream: Upstream,
+        visit: Visit,
+        patience: Patience,
+    ) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.content_type = response.content_type
+        self.upstream = upstream
+        self.visit = visit
+        self._response = response
+        self._patience = patience
+        self._whole: bytes | None = None
+
+    async def read(self) -> bytes:
+        """The whole body, also once more. Raises UpstreamBroke."""
+        if self._whole is None:
+            try:
+                async with asyncio.timeout(self._patience.seconds):
+                    self._whole = await _read(self._response, self._patience.bytes)
+            except _TROUBLES as error:
+                raise self._broken(error) from error
+        return self._whole
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Whole lines, as many as have come; at the end what is left. Raises UpstreamBroke."""
+        held: list[bytes] = []
+        try:
+            async for chunk in self._response.content.iter_any():
+                ended, newline, begun = chunk.rpartition(b"\n")
+                if newline:
+                    yield b"".join((*held, ended, newline))
+                    held.clear()
+                held.append(begun)
+                if sum(map(len, held)) > self._patience.bytes:
+                    raise _TooLarge
+        except _TROUBLES as error:
+            raise self._broken(error) from error
+        if rest := b"".join(held):
+            yield rest
+
+    def note(self, *, makes_sense: bool = True) -> None:
+        """It is whole: remember it."""
+        self.upstream.note(self.status, self.headers, self.visit, makes_sense=makes_sense)
+
+    def close(self) -> None:
+        self._response.close()
+
+    def _broken(self, error: Exception) -> UpstreamUnusable:
+        return self.upstream.unusable(error, self.visit, had_begun=True)
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """Its body, decompressed as it comes."""
+    body = bytearray()
+    if (response.content_length or 0) > most:
+        raise _TooLarge
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > most:
+            raise _TooLarge
+    return bytes(body)
+
+
+def _is_unreachable(error: Exception) -> bool:
+    return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+
+
+def _is_passing(status: int) -> bool:
+    """It may answer otherwise a little later."""
+    return status in OVERLOADED or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

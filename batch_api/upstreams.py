@@ -4,31 +4,28 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import aiohttp
-import msgspec
 
-from batch_api.schemas.bad_json import BAD_JSON
 from batch_api.schemas.priority import PRIORITY_HEADER
+from batch_api.schemas.replies import Said, said
 from batch_api.standing import Visit
-from batch_api.upstream import (
-    HTTP_ERRORS,
-    OVERLOADED,
-    Call,
-    Upstream,
+from batch_api.unusable import (
     UpstreamAway,
+    UpstreamBroke,
+    UpstreamTimedOut,
     UpstreamUnreachable,
     UpstreamUnusable,
 )
+from batch_api.upstream import OVERLOADED, Answer, Call, Patience, Upstream
 
 _CONNECT_SECONDS = 5
 _IDLE_SECONDS = 30
-_SOON = aiohttp.ClientTimeout(total=5)
-"""For what needs no thinking."""
+_MIB = 1024 * 1024
 
 _ASK_ANOTHER = (HTTPStatus.NOT_FOUND, *OVERLOADED)
 """Another upstream may have that model or that route, or a place in its queue."""
@@ -41,17 +38,10 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    said: Said | None
+    """None if it makes no sense: it is no JSON object, or a 200 without an answer in it."""
     had_company: bool = False
     """Other requests were at the upstream meanwhile."""
-
-
-class _ModelList(msgspec.Struct):
-    """The answer of `GET /v1/models`."""
-
-    data: list[dict[str, Any]]
-
-
-_decode_models = msgspec.json.Decoder(_ModelList).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +61,12 @@ class Upstreams:
     """Sends each request to the least busy upstream of those that can be asked."""
 
     def __init__(
-        self, urls: Sequence[str], *, timeout_seconds: float, most_in_flight: int = 128
+        self,
+        urls: Sequence[str],
+        *,
+        timeout_seconds: float,
+        most_in_flight: int = 128,
+        max_answer_bytes: int = 64 * _MIB,
     ) -> None:
         """`most_in_flight`: requests of batches at one upstream; single requests always go."""
         assert urls, "an upstream is needed"
@@ -80,10 +75,13 @@ class Upstreams:
             total=None, connect=_CONNECT_SECONDS, sock_read=timeout_seconds
         )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS)
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),  # one client's are not for another
         )
+        patience = Patience(seconds=timeout_seconds, bytes=max_answer_bytes)
         self._upstreams = [
-            Upstream(url, self._session, most_in_flight=most_in_flight) for url in urls
+            Upstream(url, self._session, most_in_flight=most_in_flight, patience=patience)
+            for url in urls
         ]
         self._waiting: Counter[int] = Counter()
         """Requests of batches without a place, by their suspicion."""
@@ -98,23 +96,25 @@ class Upstreams:
         wakes = max(upstream.standing.rests_until for upstream in self._upstreams)
         return max(wakes - time.monotonic(), 0.0)
 
+    @property
+    def down(self) -> list[str]:
+        """The URLs of those that can't be reached, or answer no request."""
+        return [upstream.url for upstream in self._upstreams if not upstream.is_up]
+
     @asynccontextmanager
     async def open(
         self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] = {}
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Answer]:
         """The answer to a single request, its body yet to be read.
 
         Raises UpstreamUnreachable, UpstreamAway, and UpstreamBroke, also while the body is read.
         """
-        call = Call(method, path, body, headers, self._streaming)
-        upstream, visit, response = await self._ask(call, None)
+        answer = await self._ask(Call(method, path, body, headers, self._streaming), None)
         try:
-            yield response
-        except HTTP_ERRORS as error:
-            raise upstream.unusable(error, visit) from error
+            yield answer
+            answer.note()
         finally:
-            response.close()
-            self._leave(upstream, visit)
+            self._leave(answer)
 
     async def send(
         self, path: str, body: bytes, *, priority: str, request_id: str, suspicion: int = 0
@@ -124,18 +124,20 @@ class Upstreams:
         Raises UpstreamUnreachable, UpstreamAway and UpstreamBroke.
         """
         headers = {PRIORITY_HEADER: priority, "x-request-id": request_id}
-        call = Call("POST", path, body, headers, self._whole)
-        upstream, visit, response = await self._ask(call, suspicion)
+        answer = await self._ask(Call("POST", path, body, headers, self._whole), suspicion)
         try:
-            content = await upstream.read(response, visit)
-            return Reply(response.status, response.headers, content, visit.had_company)
+            content = await answer.read()
+            told = said(content)
+            if answer.status == HTTPStatus.OK and told and not told.answers(path):
+                told = None
+            answer.note(makes_sense=told is not None or answer.status != HTTPStatus.OK)
+            return Reply(answer.status, answer.headers, content, told, answer.visit.had_company)
         finally:
-            response.close()
-            self._leave(upstream, visit)
+            self._leave(answer)
 
     async def models(self) -> Models:
         """Raises UpstreamUnusable if no upstream answers."""
-        results = await asyncio.gather(*map(self._models_or_failure, self._upstreams))
+        results = await asyncio.gather(*map(_models_or_failure, self._upstreams))
         failures = [result for result in results if isinstance(result, UpstreamUnusable)]
         if len(failures) == len(results):
             raise failures[0]
@@ -145,72 +147,51 @@ class Upstreams:
 
     async def statuses(self, path: str) -> list[int | None]:
         """What each upstream answers to a POST of an empty object; None if it doesn't answer."""
-        return await asyncio.gather(*(self._status_of(each, path) for each in self._upstreams))
+        return await asyncio.gather(*(each.status_of_empty(path) for each in self._upstreams))
 
-    async def _status_of(self, upstream: Upstream, path: str) -> int | None:
-        visit = upstream.standing.begin(is_batch=False)
-        try:
-            response = await upstream.ask(Call("POST", path, b"{}", {}, _SOON), visit)
-            response.close()
-        except UpstreamUnusable:
-            return None
-        finally:
-            self._leave(upstream, visit)
-        return response.status
-
-    async def _models_or_failure(
-        self, upstream: Upstream
-    ) -> list[dict[str, Any]] | UpstreamUnusable | None:
-        """None: it answers, but does not tell its models."""
-        visit = upstream.standing.begin(is_batch=False)
-        try:
-            response = await upstream.ask(Call("GET", "/v1/models", b"", {}, _SOON), visit)
-            with closing(response):
-                body = await upstream.read(response, visit)
-        except UpstreamUnusable as failure:
-            return failure
-        finally:
-            self._leave(upstream, visit)
-        upstream.note(response.status, response.headers, visit)
-        if response.status in OVERLOADED or response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return UpstreamUnusable(f"{upstream.url} answers {response.status}")
-        return _models(body) if response.status == HTTPStatus.OK else None
-
-    async def _ask(
-        self, call: Call, suspicion: int | None
-    ) -> tuple[Upstream, Visit, aiohttp.ClientResponse]:
+    async def _ask(self, call: Call, suspicion: int | None) -> Answer:
         """Until one takes the request. `suspicion`: None for a single request.
 
         The answer may be a refusal, if all agree on it; then its body is read already.
         """
         asked: list[Upstream] = []
-        refusals: list[tuple[Upstream, Visit, aiohttp.ClientResponse]] = []
+        refusals: list[Answer] = []
+        is_second_try = False
         while (upstream := await self._next(asked, suspicion)) is not None:
             asked.append(upstream)
-            visit = upstream.standing.begin(
-                suspicion=suspicion or 0, is_batch=suspicion is not None
-            )
             try:
-                response = await upstream.ask(call, visit)
-                upstream.note(response.status, response.headers, visit)
-                if response.status not in _ASK_ANOTHER:
-                    return upstream, visit, response
-                await upstream.read(response, visit)  # not closed, or it can't be read again
+                answer = await self._ask_one(upstream, call, suspicion)
             except UpstreamUnreachable:
-                self._leave(upstream, visit)
                 continue
-            except BaseException:
-                self._leave(upstream, visit)
-                raise
-            self._leave(upstream, visit)
-            refusals.append((upstream, visit, response))
+            except UpstreamBroke as error:
+                if suspicion is not None or is_second_try or not _may_repeat(error):
+                    raise
+                is_second_try = True
+                asked.clear()
+                continue
+            if answer.status not in _ASK_ANOTHER:
+                return answer
+            refusals.append(answer)
         return self._refusal_of_all(refusals)
 
-    def _refusal_of_all(
-        self, refusals: list[tuple[Upstream, Visit, aiohttp.ClientResponse]]
-    ) -> tuple[Upstream, Visit, aiohttp.ClientResponse]:
+    async def _ask_one(self, upstream: Upstream, call: Call, suspicion: int | None) -> Answer:
+        """The body of a refusal is read already."""
+        visit = upstream.standing.begin(suspicion=suspicion or 0, is_batch=suspicion is not None)
+        answer: Answer | None = None
+        try:
+            answer = await upstream.ask(call, visit)
+            if answer.status in _ASK_ANOTHER:
+                await answer.read()
+                answer.note()
+                self._leave(answer)
+        except BaseException:
+            self._vacate(upstream, visit)
+            raise
+        return answer
+
+    def _refusal_of_all(self, refusals: list[Answer]) -> Answer:
         """That nobody has a model is believed when everybody says so."""
-        lacking = sum(response.status == HTTPStatus.NOT_FOUND for _, _, response in refusals)
+        lacking = sum(answer.status == HTTPStatus.NOT_FOUND for answer in refusals)
         if 0 < lacking < len(self._upstreams):
             raise UpstreamAway("Not every upstream can be asked for it now")
         if not refusals:
@@ -222,7 +203,7 @@ class Upstreams:
 
         No other task runs between the choice and the caller's next step.
         """
-        while askable := self._askable(asked):
+        while askable := self._askable(asked, suspicion):
             admitting = self._admitting(askable, suspicion)
             if admitting:
                 return min(admitting, key=_in_flight)
@@ -230,12 +211,15 @@ class Upstreams:
             await self._vacancy(suspicion)
         return None
 
-    def _askable(self, asked: Sequence[Upstream]) -> list[Upstream]:
-        """Those that don't rest; or else the one that wakes first."""
+    def _askable(self, asked: Sequence[Upstream], suspicion: int | None) -> list[Upstream]:
+        """Those that don't rest; for a single request else the one that wakes first."""
         awake = [upstream for upstream in self._upstreams if not upstream.is_resting]
-        if not awake and not asked:
-            return [min(self._upstreams, key=_rests_until)]
-        return [upstream for upstream in awake if upstream not in asked]
+        if awake or asked:
+            return [upstream for upstream in awake if upstream not in asked]
+        first = min(self._upstreams, key=_rests_until)
+        if suspicion is None:
+            return [first]
+        raise UpstreamUnreachable("All upstreams rest", rest_seconds=first.rest_seconds)
 
     def _admitting(self, askable: list[Upstream], suspicion: int | None) -> list[Upstream]:
         """Nobody overtakes who is more suspicious: that one may be waiting to be alone."""
@@ -254,18 +238,26 @@ class Upstreams:
             self._waiting[suspicion] -= 1
             self._waiting += Counter()  # without what is at zero
 
-    def _leave(self, upstream: Upstream, visit: Visit) -> None:
+    def _leave(self, answer: Answer) -> None:
+        answer.close()
+        self._vacate(answer.upstream, answer.visit)
+
+    def _vacate(self, upstream: Upstream, visit: Visit) -> None:
         upstream.standing.end(visit)
         if self._waiting:
             self._vacated.set()
 
 
-def _models(body: bytes) -> list[dict[str, Any]] | None:
+async def _models_or_failure(upstream: Upstream) -> list[dict[str, Any]] | UpstreamUnusable | None:
     try:
-        models = _decode_models(body).data
-    except BAD_JSON:
-        return None
-    return [model for model in models if isinstance(model.get("id"), str)]
+        return await upstream.models()
+    except UpstreamUnusable as failure:
+        return failure
+
+
+def _may_repeat(error: UpstreamBroke) -> bool:
+    """Nothing of an answer had come: an idle connection was closed, or who stands between us."""
+    return not error.had_begun and not isinstance(error, UpstreamTimedOut)
 
 
 def _in_flight(upstream: Upstream) -> int:

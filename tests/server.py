@@ -66,7 +66,10 @@ class Program:
         return self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._sweep()
         if error is not None:
@@ -75,6 +78,10 @@ class Program:
     @property
     def pid(self) -> int:
         return self._running.pid
+
+    @property
+    def has_ended(self) -> bool:
+        return self._running.poll() is not None
 
     def start(self) -> Self:
         self.spawn()
@@ -112,6 +119,17 @@ class Program:
         except subprocess.TimeoutExpired:
             return
         raise HasEnded(f"with {code}\n{self.log_tail()}")
+
+    def wait_until_ended(self) -> int:
+        """Until it ends by itself; the exit status."""
+        return self._running.wait(_STOP_SECONDS)
+
+    def wait_until_logged(self, text: str) -> None:
+        """Since the log was begun. Raises HasEnded."""
+        deadline = time.monotonic() + _STOP_SECONDS
+        while text.encode() not in self._log.read_bytes():
+            assert time.monotonic() < deadline, f"it never says {text!r}\n{self.log_tail()}"
+            self.live(_POLL_SECONDS)
 
     def kill(self) -> None:
         """SIGKILL to the process itself, not to its children."""
@@ -233,6 +251,13 @@ class StandinProcess(Program):
     def served(self) -> Counter[str]:
         """How often each text was received."""
         return Counter(text for event, text in self.seen() if event == "received")
+
+    def wait_until_received(self, requests: int) -> None:
+        """Until so many have come in all, since it was started."""
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self.stats().received < requests:
+            assert time.monotonic() < deadline, f"no {requests} requests come"
+            time.sleep(_POLL_SECONDS)
 
     def wait_until_left(self) -> None:
         """Until no client but this one is connected: what a killed client sent is then counted."""

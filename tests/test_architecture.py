@@ -10,7 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "batch_api"
 
-_BASIC = {"waiting", "clock", "errors", "lifecycle", "logs", "settings"}
+_BASIC = {"waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
+_UPSTREAMS = {"upstream", "upstreams", "unusable"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
 MAY_IMPORT = {
     "clock": set(),
@@ -20,18 +21,21 @@ MAY_IMPORT = {
     "settings": set(),
     "engine": set(),
     "schemas": {"lifecycle"},
-    "store": {"lifecycle", "errors"},
+    "failpoints": {"errors"},
+    "store": {"failpoints", "lifecycle", "errors"},
     "problems": {"errors"},
     "envelope": {"errors", "problems"},
+    "connection": {"errors"},
+    "gate": {"envelope", "errors"},
     "disconnect": set(),
     "standing": set(),
-    "upstream": {"standing"},
-    "upstreams": {"upstream", "standing", "schemas"},
+    "unusable": set(),
+    "upstream": {"standing", "unusable", "schemas"},
+    "upstreams": {"upstream", "standing", "unusable", "schemas"},
     "waiting": set(),
     "supervisor": {"errors", "waiting"},
-    "api": {"store", "schemas", "upstream", "upstreams", "envelope", "disconnect", "__version__"}
-    | _BASIC,
-    "scheduler": {"store", "schemas", "upstream", "upstreams"} | _BASIC,
+    "api": {"store", "schemas", "envelope", "disconnect", "__version__"} | _UPSTREAMS | _BASIC,
+    "scheduler": {"store", "schemas"} | _UPSTREAMS | _BASIC,
     "worker": {"engine", "schemas", "envelope", "disconnect"} | _BASIC,
 }
 """By part of the package. `cli` and `commands` build the object graph and may import all."""

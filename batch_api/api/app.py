@@ -1,8 +1,10 @@
 """Puts the public HTTP API together."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 
 from batch_api import __version__
 from batch_api.api import (
@@ -12,6 +14,7 @@ from batch_api.api import (
     inference,
     lines,
     models,
+    reference,
     results,
     retries,
     uploads,
@@ -22,12 +25,14 @@ from batch_api.api.keys import check_key
 from batch_api.api.rare_routes import RareRoutes
 from batch_api.clock import Clock
 from batch_api.envelope import install, render
-from batch_api.errors import OutOfSpace, Unavailable
+from batch_api.errors import APIError, OutOfSpace, Unavailable
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
-from batch_api.store.trouble import StoreError, is_out_of_space, is_passing
+from batch_api.store.trouble import DiskFailed, StoreError, is_out_of_space, is_passing
 from batch_api.upstreams import Upstreams
+
+_log = logging.getLogger(__name__)
 
 
 def create_app(
@@ -45,6 +50,8 @@ def create_app(
         version=__version__,
         description="OpenAI's Files, Uploads and Batches, on your own GPUs.",
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.parts = AllParts(
         database=database,
@@ -55,14 +62,37 @@ def create_app(
         clock=clock,
         ring=ring,
     )
+    _allow_origins(app, settings.allowed_origins)
     install(app)
     app.add_exception_handler(OSError, _on_trouble)
     app.add_exception_handler(StoreError, _on_trouble)
+    app.add_exception_handler(DiskFailed, _on_failure)
     for routes in (files, uploads, batches, retries, results, lines, models, inference):
         app.include_router(routes.router, dependencies=[Depends(check_key)])
     app.include_router(health.router)
+    app.include_router(reference.router)
     document(app, settings)
     return app
+
+
+async def _on_failure(request: Request, error: Exception) -> Response:
+    """The process ends; whoever asked is told before."""
+    assert isinstance(error, DiskFailed)
+    parts: AllParts = request.app.state.parts
+    parts.database.give_up(error)
+    return render(APIError("The server's disk has failed."))
+
+
+def _allow_origins(app: FastAPI, origins: Sequence[str]) -> None:
+    """Tell browsers that pages of these may call the API, with a key, and read all it says."""
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
 
 
 async def _on_trouble(_request: Request, error: Exception) -> Response:
@@ -71,4 +101,7 @@ async def _on_trouble(_request: Request, error: Exception) -> Response:
         return render(OutOfSpace("The server's disk is full."))
     if is_passing(error):
         return render(Unavailable("The server is busy."))
+    if isinstance(error, OSError):
+        _log.error("the disk can't be read", extra={"reason": str(error)})
+        return render(APIError("The server can't read that from its disk."))
     raise error

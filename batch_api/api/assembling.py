@@ -28,9 +28,7 @@ async def complete_upload(parts: AllParts, upload: UploadRow, wanted: UploadComp
     _check_parts(wanted.part_ids, sizes, upload.bytes)
     id = file_id()
     try:
-        written = await _assemble(
-            parts.blobs, wanted.part_ids, id, purpose=upload.purpose, md5=wanted.md5
-        )
+        written = await _assemble(parts.blobs, wanted.part_ids, id, upload=upload, md5=wanted.md5)
     except FileNotFoundError:
         return False
     try:
@@ -91,16 +89,17 @@ def _check_parts(wanted: Sequence[str], sizes: Mapping[str, int], declared_bytes
 
 
 async def _assemble(
-    blobs: Blobs, part_ids: Sequence[str], id: str, *, purpose: str, md5: str | None
+    blobs: Blobs, part_ids: Sequence[str], id: str, *, upload: UploadRow, md5: str | None
 ) -> Written:
     """Publish the parts as the blob `id`.
 
-    Raises BadRequest if the content is not what `purpose` or `md5` say, and FileNotFoundError if
+    Raises BadRequest if the content is not what `upload` or `md5` say, and FileNotFoundError if
     a part goes away meanwhile.
     """
     head = bytearray()
     digest = hashlib.md5(usedforsecurity=False)
-    async with blobs.writing(id) as writer, aclosing(blobs.read(part_ids)) as chunks:
+    async with blobs.receiving(id) as writer, aclosing(blobs.read(part_ids)) as chunks:
+        writer.expect(upload.bytes)
         async for chunk in chunks:
             head += chunk[: HEAD_BYTES - len(head)]
             if md5 is not None:
@@ -110,6 +109,6 @@ async def _assemble(
             raise BadRequest(
                 f"The content's MD5 is {digest.hexdigest()}.", param="md5", code="invalid_value"
             )
-        if purpose == "batch":
+        if upload.purpose == "batch":
             check_first_line(bytes(head), is_whole=len(head) == writer.bytes)
         return await blobs.publish(id, writer)

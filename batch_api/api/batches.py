@@ -12,6 +12,7 @@ from batch_api.api.documents import errors, links, takes
 from batch_api.api.missing import no_such_cursor, no_such_file
 from batch_api.api.rare_routes import RARE_ENDPOINTS, RareRoutes
 from batch_api.errors import BadRequest, Conflict
+from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus
 from batch_api.schemas.batches import Batch, DeletedBatch, NewBatch
 from batch_api.schemas.ids import batch_id, file_id
@@ -55,6 +56,7 @@ async def create(
             row = _add(session, id, new, created_at=int(now))
         else:
             row = await find_batch(session, id)
+    await failpoint("create_crash_after_store")
     parts.ring()
     return as_batch(row)
 
@@ -97,6 +99,7 @@ async def cancel(id: str, parts: Parts) -> Batch:
         cancelled = await batches.cancel(session, id, now=parts.clock.now())
         row = await find_batch(session, id)
     if cancelled:
+        await failpoint("cancel_event_lost")
         parts.ring()
     elif row.status not in (BatchStatus.CANCELLING, BatchStatus.CANCELLED):
         raise Conflict(f"Cannot cancel a batch with status '{row.status}'.")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, get_args
@@ -71,7 +72,7 @@ _BINARY = {
 async def create(incoming: IncomingBody, parts: Parts, creation: TheCreation) -> File:
     """The bytes are on the disk before the row speaks of them, and the row before the answer."""
     id = file_id()
-    async with parts.blobs.writing(id) as writer:
+    async with parts.blobs.receiving(id) as writer:
         described = await receive(incoming, writer, parts.settings)
         written = await parts.blobs.publish(id, writer)
     return as_file(await record(parts.blobs, id, _add(parts, id, described, written, creation)))
@@ -115,7 +116,7 @@ async def content(
 ) -> Response:
     row = await _find(parts, id)
     span = span_of(wanted if if_range in (None, etag(row.sha256)) else None, row.bytes)
-    opened = await asyncio.to_thread(_open, parts.blobs.path(row.id))
+    opened = await asyncio.to_thread(_open, parts.blobs.path(row.id), span.start)
     if opened is None:
         raise no_such_file(id)
     return Download(opened, span, headers(row, span))
@@ -146,12 +147,21 @@ async def delete(id: str, parts: Parts) -> DeletedFile:
     return DeletedFile(id=id)
 
 
-def _open(path: Path) -> BinaryIO | None:
-    """Opened before the answer starts: a delete can't cut it short then. None: deleted."""
+def _open(path: Path, start: int) -> BinaryIO | None:
+    """Opened before the answer starts: a delete can't cut it short then. None: deleted.
+
+    Raises OSError if the disk can't read the first of what is wanted.
+    """
     try:
-        return path.open("rb", buffering=0)
+        file = path.open("rb", buffering=0)
     except FileNotFoundError:
         return None
+    try:
+        os.pread(file.fileno(), 1, start)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 async def _add(

@@ -44,6 +44,7 @@ class Form:
         """
         self._body_bytes = incoming.announced_bytes
         self._check_size()
+        writer.expect(self._body_bytes)
         parser = FormParser(incoming.content_type, self)
         async for chunk in incoming.chunks:
             self._count(len(chunk))

@@ -1,19 +1,26 @@
 """Is the process alive, and can it do its work?"""
 
 import asyncio
+from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
 
-from batch_api.api.deps import Parts
+from batch_api.api.deps import AllParts, Parts
 from batch_api.api.documents import errors
-from batch_api.api.models import served
 from batch_api.errors import Unavailable
 from batch_api.store import batches
+from batch_api.store.room import Room
 from batch_api.store.trouble import StoreError
+from batch_api.unusable import UpstreamUnusable
 
 router = APIRouter(tags=["health"])
 
 _STORE_SECONDS = 5
+_UPSTREAM_SECONDS = 10
+
+Check = dict[str, Any]
+"""`status` is `ok` or a word for what is not; whatever else there is to tell stands beside it."""
 
 
 @router.get("/health", operation_id="isAlive")
@@ -22,12 +29,50 @@ async def alive() -> dict[str, str]:
 
 
 @router.get("/ready", operation_id="isReady", responses=errors())
-async def ready(parts: Parts) -> dict[str, str]:
-    """200 if the store and at least one upstream answer, else 503."""
+async def ready(parts: Parts) -> Response:
+    """200 if the store and at least one upstream answer, else 503.
+
+    `degraded` names the checks whose status is not `ok`.
+    """
+    store, upstreams = await asyncio.gather(_store(parts), _upstreams(parts))
+    checks = {"store": store, "disk": _disk(parts.blobs.room), "upstreams": upstreams}
+    degraded = [name for name, check in checks.items() if check["status"] != "ok"]
+    report: dict[str, Any] = {"status": "ready", "degraded": degraded, "checks": checks}
+    away = [name for name, check in checks.items() if check["status"] == "away"]
+    if not away:
+        return JSONResponse(report)
+    refusal = Unavailable(f"Not ready: {' and '.join(away)} can't be reached.")
+    report["status"] = "not ready"
+    return JSONResponse(report | refusal.body, status_code=503, headers=refusal.headers)
+
+
+async def _store(parts: AllParts) -> Check:
+    """`troubled`: reading works, but something could not be written a moment ago."""
     try:
         async with asyncio.timeout(_STORE_SECONDS), parts.database.read() as session:
             await batches.page(session, after=None, limit=0)
-    except (StoreError, TimeoutError) as error:
-        raise Unavailable("The store doesn't answer.") from error
-    await served(parts)
-    return {"status": "ready"}
+    except (StoreError, TimeoutError):
+        return {"status": "away"}
+    if (trouble := parts.database.trouble) is not None:
+        return {"status": "troubled", "reason": str(trouble).splitlines()[0]}
+    return {"status": "ok"}
+
+
+def _disk(room: Room) -> Check:
+    """`low`: nothing more is taken in; `short`: nothing more is sent to the upstreams either."""
+    status = "short" if room.is_short() else "low" if room.is_low() else "ok"
+    return {
+        "status": status,
+        "free_bytes": room.free_bytes(),
+        "min_free_bytes": room.min_free_bytes(),
+    }
+
+
+async def _upstreams(parts: AllParts) -> Check:
+    """`some`: not all of them tell their models."""
+    try:
+        async with asyncio.timeout(_UPSTREAM_SECONDS):
+            models = await parts.upstreams.models()
+    except (UpstreamUnusable, TimeoutError):
+        return {"status": "away"}
+    return {"status": "ok" if models.are_all else "some", "models": len(models.objects)}

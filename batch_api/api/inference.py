@@ -2,7 +2,6 @@
 
 import json
 
-import aiohttp
 from fastapi import APIRouter, Response
 from starlette.types import Receive, Scope, Send
 
@@ -11,13 +10,8 @@ from batch_api.api.documents import errors, takes_any
 from batch_api.disconnect import while_connected
 from batch_api.errors import APIError, Unavailable
 from batch_api.schemas.priority import PRIORITY_HEADER
-from batch_api.upstream import (
-    OVERLOADED,
-    UpstreamAway,
-    UpstreamBroke,
-    UpstreamUnreachable,
-    retry_after_seconds,
-)
+from batch_api.unusable import AnswerTooLarge, UpstreamAway, UpstreamBroke, UpstreamUnreachable
+from batch_api.upstream import OVERLOADED, Answer, retry_after_seconds
 from batch_api.upstreams import Upstreams
 
 router = APIRouter(tags=["inference"])
@@ -96,13 +90,13 @@ class Relay(Response):
         except UpstreamAway as error:
             raise Unavailable("The upstream that may have this can't be asked now.") from error
         except UpstreamBroke as error:
-            failure = BadGateway("The upstream broke off before its answer was whole.")
+            failure = _bad_gateway(error)
             if not self._begun:
                 raise failure from error
             await self._more(b"\ndata: %s\n\n" % json.dumps(failure.body).encode())
         await self._send({"type": "http.response.body", "body": b""})
 
-    async def _pass_on(self, reply: aiohttp.ClientResponse) -> None:
+    async def _pass_on(self, reply: Answer) -> None:
         if reply.content_type == "text/event-stream":
             await self._stream(reply)
         else:
@@ -110,18 +104,14 @@ class Relay(Response):
             await self._begin(reply, {"content-length": str(len(body))})
             await self._more(body)
 
-    async def _stream(self, reply: aiohttp.ClientResponse) -> None:
+    async def _stream(self, reply: Answer) -> None:
         """Whole lines only, so that an error event never lands in the middle of another."""
-        held = b""
-        async for chunk in reply.content.iter_any():
-            lines, newline, held = (held + chunk).rpartition(b"\n")
-            if newline:
-                await self._begin(reply, {"x-accel-buffering": "no"})
-                await self._more(lines + newline)
+        async for lines in reply.lines():
+            await self._begin(reply, {"x-accel-buffering": "no"})
+            await self._more(lines)
         await self._begin(reply, {})
-        await self._more(held)
 
-    async def _begin(self, reply: aiohttp.ClientResponse, more: dict[str, str]) -> None:
+    async def _begin(self, reply: Answer, more: dict[str, str]) -> None:
         if self._begun:
             return
         self._begun = True
@@ -135,7 +125,15 @@ class Relay(Response):
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-def _kept_headers(reply: aiohttp.ClientResponse) -> dict[str, str]:
+def _bad_gateway(error: UpstreamBroke) -> BadGateway:
+    if isinstance(error, AnswerTooLarge):
+        useless = {"x-should-retry": "false"}
+        message = "The upstream's answer is too large."
+        return BadGateway(message, code="answer_too_large", headers=useless)
+    return BadGateway("The upstream broke off before its answer was whole.")
+
+
+def _kept_headers(reply: Answer) -> dict[str, str]:
     """The SDK gives up if it is told to wait for more than two minutes."""
     kept = {name: reply.headers[name] for name in _KEPT_HEADERS if name in reply.headers}
     if reply.status in OVERLOADED:

@@ -9,7 +9,7 @@ from batch_api.api.deps import AllParts, Parts
 from batch_api.api.documents import errors, links
 from batch_api.api.missing import no_such_model
 from batch_api.errors import Unavailable
-from batch_api.upstream import UpstreamBroke, UpstreamUnreachable
+from batch_api.unusable import UpstreamUnusable
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -36,5 +36,5 @@ async def served(parts: AllParts) -> list[dict[str, Any]]:
     try:
         async with asyncio.timeout(_UPSTREAM_SECONDS):
             return (await parts.upstreams.models()).objects
-    except (UpstreamUnreachable, UpstreamBroke, TimeoutError) as error:
+    except (UpstreamUnusable, TimeoutError) as error:
         raise Unavailable("No upstream answers.") from error

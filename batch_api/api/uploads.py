@@ -69,7 +69,7 @@ async def add_part(
     _check_is_open(await _find(parts, upload_id), parts.clock.now())
     id = part_id()
     form = Form(file_part="data", fields=(), limit=lambda _: parts.settings.max_part_bytes)
-    async with parts.blobs.writing(id) as writer:
+    async with parts.blobs.receiving(id) as writer:
         await form.receive(incoming, writer)
         form.check_has_file()
         written = await parts.blobs.publish(id, writer)

@@ -1,16 +1,18 @@
 """Builds what `serve` and `run` share: store, workers, upstreams and scheduler in one process."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from batch_api import failpoints
 from batch_api.clock import Clock
 from batch_api.commands.listening import held_port
 from batch_api.commands.worker import check_model
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings, served_name
-from batch_api.store.blobs import Blobs
-from batch_api.store.database import Database
+from batch_api.store.blobs import BLOBS_FOLDER, Blobs
+from batch_api.store.database import Database, opening
 from batch_api.supervisor import WorkerProcess, supervised, visible_gpus
 from batch_api.upstreams import Upstreams
 
@@ -26,12 +28,14 @@ class Embedded:
 
 @asynccontextmanager
 async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
-    """Raises Unusable, also in an exception group."""
+    """Raises Unusable and DiskFailed, also in an exception group."""
+    failpoints.arm(settings.failpoints)
     clock = Clock()
     database = await Database.open(settings.data_dir)
     try:
-        blobs = Blobs(settings.data_dir / "files")
-        async with _upstreams(settings) as upstreams:
+        with opening(settings.data_dir):
+            blobs = Blobs(settings.data_dir / BLOBS_FOLDER, min_free_bytes=settings.min_free_bytes)
+        async with _upstreams(settings) as upstreams, asyncio.TaskGroup() as group:
             scheduler = Scheduler(
                 database=database,
                 blobs=blobs,
@@ -39,8 +43,11 @@ async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
                 settings=settings,
                 clock=clock,
             )
-            await scheduler.recover()
+            with opening(settings.data_dir):
+                await scheduler.recover()
+            watch = group.create_task(database.failed())
             yield Embedded(database, blobs, upstreams, scheduler, clock)
+            watch.cancel()
     finally:
         await database.close()
 
@@ -58,6 +65,7 @@ async def _upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
                 settings.upstream or [worker.url for worker in workers],
                 timeout_seconds=settings.request_timeout_seconds,
                 most_in_flight=settings.max_in_flight,
+                max_answer_bytes=settings.max_answer_bytes,
             )
             try:
                 yield upstreams

@@ -2,19 +2,36 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
+from batch_api.connection import Connection, Room
 from batch_api.errors import Unusable
+from batch_api.gate import USUAL, Gate, Visitors, is_loopback
+from batch_api.settings import CLIENT_TIMEOUT_SECONDS
 
-_KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
+_MOST_CONNECTIONS = 10_000
+_MOST_FILES = 65_536
+_OWN_FILES = 128
+"""For the database, logs, workers and what else is open whoever is connected."""
+_UNSENT_BYTES = 128 * 1024
+_PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+_HEADERS = [
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+]
 
 
 class PortInUse(Unusable):
@@ -27,6 +44,7 @@ def bind(host: str, port: int) -> socket.socket:
     # asyncio sends small answers at once only on sockets that name their protocol.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _set_up_connections(listener)
     try:
         listener.bind((host, port))
         # Two sockets may be bound to one port for as long as neither listens.
@@ -53,17 +71,52 @@ def held_port() -> Iterator[int]:
         yield port
 
 
+def _set_up_connections(listener: socket.socket) -> None:
+    """On Linux, what is set here holds for each connection that comes in."""
+    # A client that vanished without a word is noticed even while it waits for us.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {name: getattr(socket, name, None) for name in (*_PROBES, "TCP_NOTSENT_LOWAT")}
+    # What a client doesn't take waits in our memory, not by the megabyte in the kernel's.
+    values = _PROBES | {"TCP_NOTSENT_LOWAT": _UNSENT_BYTES}
+    for name, option in options.items():
+        if option is not None:
+            listener.setsockopt(socket.IPPROTO_TCP, option, values[name])
+
+
+def allow_many_files() -> int:
+    """As many as the system lets this process open, within reason; how many that is now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return _MOST_FILES
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 async def listen(
-    app: FastAPI, listener: socket.socket, stop: asyncio.Event, *, grace_seconds: float
+    app: ASGIApp,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    *,
+    grace_seconds: float,
+    visitors: Visitors = USUAL,
+    client_timeout_seconds: float = CLIENT_TIMEOUT_SECONDS,
+    most_connections: int | None = None,
 ) -> None:
     """Serve until `stop`, then until the requests under way have ended within the grace period."""
+    visitors = visitors.at(is_local=is_loopback(listener.getsockname()[0]))
     server = _Server(
         uvicorn.Config(
-            app,
+            Gate(app, visitors),
+            http=_connections(most_connections or _most_connections(), client_timeout_seconds),
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            proxy_headers=False,  # anybody may write them
+            headers=_HEADERS,
+            timeout_keep_alive=round(client_timeout_seconds) + 1,  # `Connection.look` is first
             timeout_graceful_shutdown=max(1, round(grace_seconds)),
         )
     )
@@ -71,6 +124,16 @@ async def listen(
         group.create_task(server.serve(sockets=[listener]))
         await stop.wait()
         server.should_exit = True
+
+
+def _connections(most: int, patience_seconds: float) -> Any:
+    """What uvicorn takes for a class."""
+    return partial(Connection, room=Room(most), patience_seconds=patience_seconds)
+
+
+def _most_connections() -> int:
+    """Each may need a file, or a connection of its own to an upstream."""
+    return min(_MOST_CONNECTIONS, (allow_many_files() - _OWN_FILES) // 2)
 
 
 def stop_on_signals(*, second: int = 1) -> asyncio.Event:
@@ -89,6 +152,15 @@ def stop_on_signals(*, second: int = 1) -> asyncio.Event:
 
 
 class _Server(uvicorn.Server):
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        if counter % 10 == 0:
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                assert isinstance(connection, Connection)
+                connection.look(now)
+        return await super().on_tick(counter)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are for the whole process, not for one server in it."""

@@ -9,6 +9,7 @@ from batch_api import __version__
 from batch_api.api.app import create_app
 from batch_api.commands.embedded import embedded
 from batch_api.commands.listening import bind, listen, stop_on_signals
+from batch_api.gate import Visitors
 from batch_api.settings import DEMO_MODEL, Settings, Task, served_name
 
 # Lines to paste.
@@ -37,7 +38,14 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         )
         group.create_task(it.scheduler.run(stop))
         group.create_task(
-            listen(app, listener, stop, grace_seconds=settings.shutdown_grace_seconds)
+            listen(
+                app,
+                listener,
+                stop,
+                grace_seconds=settings.shutdown_grace_seconds,
+                visitors=Visitors(hosts=settings.allowed_hosts, origins=settings.allowed_origins),
+                client_timeout_seconds=settings.client_timeout_seconds,
+            )
         )
         # What has been made by now stays for good: no need to look at it for garbage again.
         gc.freeze()

@@ -2,23 +2,17 @@
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated
 
 import msgspec
 
 from batch_api.lifecycle import RequestState
-from batch_api.schemas.bad_json import BAD_JSON
 from batch_api.schemas.ids import line_id
 from batch_api.schemas.lines import answered_line, unanswered_line
+from batch_api.schemas.replies import TokenDetails, Tokens
 from batch_api.store.batches import Usage
 from batch_api.store.requests import Lease, Settlement
-from batch_api.upstream import (
-    GATEWAY_BROKE,
-    OVERLOADED,
-    UpstreamBroke,
-    UpstreamTimedOut,
-    retry_after_seconds,
-)
+from batch_api.unusable import AnswerTooLarge, UpstreamBroke, UpstreamTimedOut
+from batch_api.upstream import GATEWAY_BROKE, OVERLOADED, retry_after_seconds
 from batch_api.upstreams import Reply
 
 _EXCERPT = 300
@@ -27,9 +21,6 @@ NO_TOKENS = Usage()
 
 UNTIL_ALONE = 8
 """More suspicions than it takes to be alone at an upstream."""
-
-# No answer has more; a sum over all answers still fits the database.
-_Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,37 +48,15 @@ class Away:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """The request is no longer ours, and was broken off."""
+
+
+@dataclass(frozen=True, slots=True)
 class Overloaded:
     """Nothing is wrong with the request: the upstream can't take it now."""
 
     retry_after_seconds: float | None
-
-
-class _TokenDetails(msgspec.Struct):
-    cached_tokens: _Tokens | None = None
-    reasoning_tokens: _Tokens | None = None
-
-
-class _Usage(msgspec.Struct):
-    """Chat's names and those of responses."""
-
-    prompt_tokens: _Tokens | None = None
-    completion_tokens: _Tokens | None = None
-    input_tokens: _Tokens | None = None
-    output_tokens: _Tokens | None = None
-    prompt_tokens_details: _TokenDetails | None = None
-    completion_tokens_details: _TokenDetails | None = None
-    input_tokens_details: _TokenDetails | None = None
-    output_tokens_details: _TokenDetails | None = None
-
-
-class _Body(msgspec.Struct):
-    model: str | None = None
-    usage: _Usage | None = None
-
-
-_decode_body = msgspec.json.Decoder(_Body).decode
-_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Judge:
@@ -99,9 +68,8 @@ class Judge:
     def judge(self, lease: Lease, reply: Reply, request_id: str) -> Answered | Failed | Overloaded:
         if reply.status in OVERLOADED:
             return Overloaded(retry_after_seconds(reply.headers))
-        body = _parse(reply.body)
-        if body is None:
-            return self._not_json(lease, reply, request_id)
+        if reply.said is None:
+            return self._nonsense(lease, reply, request_id)
         completed = reply.status == HTTPStatus.OK
         settlement = self._answered(lease, reply, request_id, reply.body, completed=completed)
         if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR or reply.status in _PASSING:
@@ -109,10 +77,12 @@ class Judge:
             return Failed(settlement, f"status {reply.status}", UNTIL_ALONE if broke else 0)
         if not completed:
             return Answered(settlement)
-        return Answered(settlement, _usage(body.usage), body.model)
+        return Answered(settlement, usage_of(reply.said.usage), reply.said.model)
 
     def unread(self, lease: Lease) -> Answered:
-        return Answered(self._unanswered(lease, "input_gone", "The batch's input is gone."))
+        return Answered(
+            self._unanswered(lease, "input_gone", "The batch's input is gone or can't be read.")
+        )
 
     def broke(self, lease: Lease, error: UpstreamBroke) -> Failed:
         """The upstream took the request and gave no whole answer."""
@@ -124,9 +94,12 @@ class Judge:
         doubts = 1 if error.had_company else 0
         return Failed(self._unanswered(lease, "request_timeout", str(error)), str(error), doubts)
 
-    def _not_json(self, lease: Lease, reply: Reply, request_id: str) -> Failed:
+    def too_large(self, lease: Lease, error: AnswerTooLarge) -> Failed:
+        return Failed(self._unanswered(lease, "answer_too_large", str(error)), str(error))
+
+    def _nonsense(self, lease: Lease, reply: Reply, request_id: str) -> Failed:
         seen = reply.body[:_EXCERPT].decode(errors="replace")
-        reason = f"The upstream answered {reply.status} with what is no JSON object: {seen}"
+        reason = f"The upstream answered {reply.status} with what is no answer: {seen}"
         if reply.status == HTTPStatus.OK:
             return Failed(self._unanswered(lease, "invalid_answer", reason), reason)
         error = {"message": reason, "type": "server_error", "param": None, "code": None}
@@ -159,36 +132,11 @@ class Judge:
         return Settlement(lease, RequestState.FAILED, line)
 
 
-def spent(body: bytes) -> tuple[Usage, str | None]:
-    """The tokens and the model that the body of an answer tells."""
-    told = _parse(body) or _Body()
-    return _usage(told.usage), told.model
-
-
-def _parse(raw: bytes) -> _Body | None:
-    """None if it is no JSON object. An answer whose usage is odd is an answer all the same."""
-    try:
-        raw.decode()
-        return _decode_body(raw)
-    except msgspec.ValidationError:
-        return _Body() if _is_object(raw) else None
-    except BAD_JSON:
-        return None
-
-
-def _is_object(raw: bytes) -> bool:
-    try:
-        _decode_object(raw)
-    except BAD_JSON:
-        return False
-    return True
-
-
-def _usage(usage: _Usage | None) -> Usage:
+def usage_of(usage: Tokens | None) -> Usage:
     if usage is None:
         return NO_TOKENS
-    read = usage.prompt_tokens_details or usage.input_tokens_details or _TokenDetails()
-    written = usage.completion_tokens_details or usage.output_tokens_details or _TokenDetails()
+    read = usage.prompt_tokens_details or usage.input_tokens_details or TokenDetails()
+    written = usage.completion_tokens_details or usage.output_tokens_details or TokenDetails()
     return Usage(
         input_tokens=usage.prompt_tokens or usage.input_tokens or 0,
         cached_tokens=read.cached_tokens or 0,

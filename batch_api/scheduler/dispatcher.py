@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from batch_api.clock import Clock
-from batch_api.scheduler.answers import Answered, Away, Failed, Judge, Overloaded
+from batch_api.scheduler.answers import Answered, Away, Failed, Judge, Lost, Overloaded
+from batch_api.scheduler.holdings import LeaseLost
 from batch_api.scheduler.ledger import Ledger
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
@@ -23,7 +24,9 @@ from batch_api.store.batches import Running
 from batch_api.store.blobs import Blobs, read_slices
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease
-from batch_api.upstream import (
+from batch_api.store.trouble import passes
+from batch_api.unusable import (
+    AnswerTooLarge,
     UpstreamAway,
     UpstreamBroke,
     UpstreamTimedOut,
@@ -84,6 +87,7 @@ class Dispatcher:
         )
         self._pause = Pause(clock)
         self._running: Sequence[Running] = ()
+        self._is_short_of_room = False
         self._sources: Mapping[int, Source] = {}
         self._unread: deque[list[tuple[Lease, Source]]] = deque()
         self._queue: asyncio.Queue[Errand | None] = asyncio.Queue()
@@ -93,11 +97,13 @@ class Dispatcher:
 
     @property
     def is_stuck(self) -> bool:
-        """Answers can't be recorded now, so nothing more is sent."""
+        """Answers can't be recorded now."""
         return self._ledger.is_stuck
 
     @property
     def waits_for(self) -> str | None:
+        if not self._has_room:
+            return "the disk is full"
         return "no upstream takes requests" if self._pause.is_on else None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -120,7 +126,9 @@ class Dispatcher:
     async def feed_once(self) -> int:
         """Queue requests for the lanes, if the queue runs low; return how many."""
         await self._refresh_sources()
-        if not self._is_low or self._pause.is_on or self.is_stuck:
+        await self._ledger.drop_lost(self._sources)
+        self._look_for_room()
+        if not self._is_low or self._pause.is_on or not self._has_room:
             return 0
         if not self._unread:
             await self._lease()
@@ -137,6 +145,16 @@ class Dispatcher:
                 self._queue.put_nowait(errand)
                 self._queued_bytes += len(errand.body)
         return len(page)
+
+    @property
+    def _has_room(self) -> bool:
+        """For the answers to what would be sent."""
+        return not self.is_stuck and not self._is_short_of_room
+
+    def _look_for_room(self) -> None:
+        was_short, self._is_short_of_room = self._is_short_of_room, self._blobs.room.is_short()
+        if self._is_short_of_room and not was_short:
+            log.error("the disk is nearly full; nothing more is sent until there is room")
 
     @property
     def _is_low(self) -> bool:
@@ -178,7 +196,7 @@ class Dispatcher:
         lease, suspicion = errand.lease, 0
         while True:
             await self._may_send(stop)
-            if lease.batch_number not in self._sources or stop.is_set():
+            if stop.is_set() or not self._may_run(lease):
                 break
             match await self._send(errand, suspicion):
                 case Answered() as answered:
@@ -196,6 +214,8 @@ class Dispatcher:
                     delay = _jittered(max(self._upstreams.longest_rest_seconds, _POLL_SECONDS))
                     await self._ledger.release(lease, failures=lease.failures, delay_seconds=delay)
                     return
+                case Lost():
+                    return
                 case Overloaded(retry_after_seconds):
                     self._pause.begin(retry_after_seconds)
         await self._ledger.release(lease, failures=lease.failures)
@@ -203,25 +223,35 @@ class Dispatcher:
     async def _may_send(self, stop: asyncio.Event) -> None:
         """Wait until an upstream may take it and there is room for the answer."""
         await self._pause.over(stop)
-        while self.is_stuck and not stop.is_set():
+        while not self._has_room and not stop.is_set():
             await wait(stop, _POLL_SECONDS)
 
-    async def _send(self, errand: Errand, suspicion: int) -> Answered | Failed | Away | Overloaded:
+    def _may_run(self, lease: Lease) -> bool:
+        return lease.batch_number in self._sources and self._ledger.is_good(lease)
+
+    async def _send(
+        self, errand: Errand, suspicion: int
+    ) -> Answered | Failed | Away | Lost | Overloaded:
         id, judge, lease = request_id(), errand.source.judge, errand.lease
         try:
-            reply = await self._upstreams.send(
-                errand.source.endpoint,
-                errand.body,
-                priority="batch",
-                request_id=id,
-                suspicion=suspicion,
-            )
-        except UpstreamUnreachable:
-            return Overloaded(None)
+            async with self._ledger.using(lease):
+                reply = await self._upstreams.send(
+                    errand.source.endpoint,
+                    errand.body,
+                    priority="batch",
+                    request_id=id,
+                    suspicion=suspicion,
+                )
+        except LeaseLost:
+            return Lost()
+        except UpstreamUnreachable as error:
+            return Overloaded(error.rest_seconds)
         except UpstreamAway:
             return Away()
         except UpstreamTimedOut as error:
             return judge.timed_out(lease, error)
+        except AnswerTooLarge as error:
+            return judge.too_large(lease, error)
         except UpstreamBroke as error:
             return judge.broke(lease, error)
         return judge.judge(lease, reply, id)
@@ -302,15 +332,18 @@ def _pages(
 
 
 def _read(page: Sequence[tuple[Lease, Source]]) -> list[Errand | Answered]:
-    """Blocks. A line whose input is gone has failed, unless its batch has ended meanwhile."""
+    """Blocks. A line whose input can't be read has failed, unless its batch has ended meanwhile."""
     read: list[Errand | Answered] = []
     for source, pairs in groupby(page, key=itemgetter(1)):
         leases = [lease for lease, _ in pairs]
         places = [(lease.body_offset, lease.body_length) for lease in leases]
         try:
             bodies = read_slices(source.input, places)
-        except FileNotFoundError:
-            log.error("input is gone", extra={"input": source.input.name})
+        except OSError as error:
+            if passes(error):
+                raise
+            reason = {"input": source.input.name, "reason": str(error)}
+            log.error("input is gone or can't be read", extra=reason)
             read += [source.judge.unread(lease) for lease in leases]
             continue
         read += [Errand(lease, source, body) for lease, body in zip(leases, bodies, strict=True)]

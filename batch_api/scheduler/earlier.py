@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from batch_api.scheduler.answers import spent
+from batch_api.scheduler.answers import usage_of
+from batch_api.schemas.replies import Said, said
 from batch_api.store.batches import Tally, Usage
 from batch_api.store.requests import Place
 
@@ -59,10 +60,10 @@ class EarlierAnswers:
             yield portion
 
     def _count(self, line: _OutputLine) -> None:
-        usage, model = spent(bytes(line.response.body))
+        told = said(bytes(line.response.body)) or Said()
         self._completed += 1
-        self._usage += usage
-        self._model = self._model or model
+        self._usage += usage_of(told.usage)
+        self._model = self._model or told.model
 
 
 def _read(path: Path | None) -> Iterator[tuple[_OutputLine, bytes]]:

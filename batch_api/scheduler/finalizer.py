@@ -13,6 +13,7 @@ from functools import partial
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.clock import Clock
+from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus, RequestState
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
@@ -84,6 +85,7 @@ class Finalizer:
                 for id, writer in ((batch.output_file_id, output), (batch.error_file_id, error))
                 if writer.bytes
             }
+            await failpoint("finalization_strand")
         return await self._end(batch, written)
 
     async def _wind_up(self, batch: BatchRow) -> bool:
@@ -121,6 +123,7 @@ class Finalizer:
 
     async def _end(self, batch: BatchRow, written: dict[str, Written]) -> bool:
         """Publish the files and the final status in one transaction."""
+        await failpoint("terminal_overwrite")
         now = self._clock.now()
         left = BatchStatus(batch.status)
         async with self._database.write.begin() as session:

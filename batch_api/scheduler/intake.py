@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from batch_api.clock import Clock
+from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.earlier import EarlierAnswers
 from batch_api.scheduler.patience import patiently
@@ -17,13 +18,20 @@ from batch_api.store.batches import Tally
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.tables import BatchRow
-from batch_api.upstream import UpstreamUnusable
+from batch_api.store.trouble import passes
+from batch_api.unusable import UpstreamUnusable
 from batch_api.upstreams import Upstreams
 from batch_api.waiting import wait
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
+
+NO_INPUT = Problem(
+    "invalid_request",
+    "The input file, or the answers to take over, are gone or can't be read.",
+    "file_id",
+)
 
 
 class Intake:
@@ -97,8 +105,13 @@ class Intake:
         try:
             earlier = await asyncio.to_thread(EarlierAnswers, self._earlier_output(batch))
             await self._insert(batch, reader, earlier)
-        except FileNotFoundError as error:
-            await self._refuse(batch, [_gone(error)])
+        except OSError as error:
+            if passes(error):
+                raise
+            log.error(
+                "input is gone or can't be read", extra={"batch": batch.id, "reason": str(error)}
+            )
+            await self._refuse(batch, [NO_INPUT])
             return
         if self._stop.is_set():
             return
@@ -122,6 +135,7 @@ class Intake:
         return None if id is None else self._blobs.path(id)
 
     async def _accept(self, batch: BatchRow, total: int, taken_over: Tally) -> None:
+        await failpoint("cancel_reverted")
         async with self._database.write.begin() as session:
             await batches.set_total(session, batch.number, total)
             await batches.tally(session, batch.number, taken_over)
@@ -141,7 +155,3 @@ class Intake:
         for id in let_go:
             await self._blobs.delete(id)
         log.info("batch not valid", extra={"batch": batch.id, "problems": len(problems)})
-
-
-def _gone(error: FileNotFoundError) -> Problem:
-    return Problem("invalid_request", f"The file {Path(error.filename).name} is gone.", "file_id")

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 
 from batch_api.clock import Clock
+from batch_api.failpoints import failpoint
 from batch_api.lifecycle import RequestState
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
@@ -51,6 +52,7 @@ class Janitor:
         """Once, before anything else runs: what a dead process left comes back."""
         async with self._database.write.begin() as session:
             recovered = await requests.recover(session)
+        await failpoint("recovery_crash_loop")
         async with self._database.read() as session:
             known = await files.known_blobs(session)
         swept = await self._blobs.sweep(known)

@@ -6,12 +6,15 @@ Answers are recorded in groups: what came in over a moment, in one transaction w
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from batch_api.clock import Clock
+from batch_api.failpoints import failpoint
 from batch_api.lifecycle import RequestState
 from batch_api.scheduler.answers import Answered
 from batch_api.scheduler.fairness import Fairness
+from batch_api.scheduler.holdings import Holdings
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.store import batches, requests
@@ -38,7 +41,7 @@ class Ledger:
         self._wakeup = wakeup
         self._lease_seconds = lease_seconds
         self._fairness = Fairness()
-        self._held: set[Lease] = set()
+        self._held = Holdings(clock)
         self._answers: list[Answered] = []
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
@@ -49,22 +52,41 @@ class Ledger:
     async def lease(self, running: Iterable[Running], limit: int) -> list[Lease]:
         """Up to `limit` requests, each batch its fair share."""
         now = self._clock.monotonic()
+        until = now + self._lease_seconds
         leased: list[Lease] = []
         turns = self._fairness.round(running, limit)
         async with self._database.write.begin() as session:
             while turn := turns.next():
                 batch, most = turn
                 taken = await requests.lease(
-                    session, batch.number, limit=most, now=now, until=now + self._lease_seconds
+                    session, batch.number, limit=most, now=now, until=until
                 )
                 turns.took(batch, taken, offered=most)
                 leased += taken
-        self._held.update(leased)
+        self._held.add(leased, until=until)
         return leased
+
+    def is_good(self, lease: Lease) -> bool:
+        """Whether its request may be sent now."""
+        return self._held.is_good(lease)
+
+    def using(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+        """The block is broken off when the lease is lost, and raises LeaseLost then."""
+        return self._held.using(lease)
+
+    async def drop_lost(self, running: Container[int]) -> int:
+        """Break off what is done under leases that are void; `running`: batches, by number."""
+        doubtful = self._held.doubtful(running)
+        if not doubtful:
+            return 0
+        async with self._database.read() as session:
+            attempts = await requests.attempts(session, [lease.id for lease in doubtful])
+        return self._compare(doubtful, attempts)
 
     async def release(self, lease: Lease, *, failures: int, delay_seconds: float = 0.0) -> None:
         """Give it back, to be tried again after the delay; or let it run out, if that fails."""
-        self._held.discard(lease)
+        await failpoint("worker_crash_strands_job")
+        self._held.drop([lease])
         not_before = self._clock.monotonic() + delay_seconds if delay_seconds else 0.0
 
         async def work() -> None:
@@ -105,7 +127,7 @@ class Ledger:
         answers = self._answers.copy()
         counted = await self._record(answers) if answers else []
         del self._answers[: len(answers)]
-        self._held -= {answer.settlement.lease for answer in answers}
+        self._held.drop(answer.settlement.lease for answer in answers)
         if not self._answers:
             self._some.clear()
         self._enough.clear()
@@ -116,24 +138,38 @@ class Ledger:
     async def renew(self) -> None:
         """Prolong what is held, again and again, until the ledger is closed."""
         while not await wait(self._closed, self._lease_seconds / _RENEWALS):
+            await failpoint("zombie_owner_burns_inference")
             await patiently(self.renew_once, 0)
 
     async def renew_once(self) -> int:
-        held = [lease.id for lease in self._held]
-        if held:
-            until = self._clock.monotonic() + self._lease_seconds
-            async with self._database.write.begin() as session:
-                await requests.renew(session, held, until=until)
-        return len(held)
+        """How many are held now."""
+        held = self._held.leases
+        if not held:
+            return 0
+        until = self._clock.monotonic() + self._lease_seconds
+        async with self._database.write.begin() as session:
+            renewed = await requests.renew(session, [lease.id for lease in held], until=until)
+        lost = self._compare(held, renewed)
+        self._held.prolong(held, until=until)
+        return len(held) - lost
+
+    def _compare(self, leases: Sequence[Lease], attempts: Mapping[int, int]) -> int:
+        """With what the store knows; how many of them are lost."""
+        lost = len(leases) - len(self._held.compare(leases, attempts))
+        if lost:
+            log.warning("leases lost", extra={"requests": lost})
+        return lost
 
     async def _record(self, answers: Sequence[Answered]) -> list[Settlement]:
         done = False
+        await failpoint("cancel_racing_completion")
         now = self._clock.now()
         async with self._database.write.begin() as session:
             counted = await requests.settle(session, [answer.settlement for answer in answers])
             for number, tally in _tallies(answers, counted).items():
                 await batches.tally(session, number, tally)
                 done |= await batches.finalize_if_done(session, number, now=now)
+        await failpoint("duplicate_execution")
         if done:
             self._wakeup.ring()
         return counted

@@ -12,11 +12,12 @@ _Result = TypeVar("_Result")
 
 
 async def patiently(work: Callable[[], Awaitable[_Result]], otherwise: _Result) -> _Result:
-    """`otherwise` means: nothing was done, try again later. Anything else that fails is raised."""
+    """`otherwise` means: nothing was done, try again later. Whatever else fails is raised."""
     try:
         return await work()
     except (OSError, StoreError) as error:
         if not passes(error):
             raise
-        log.error("the disk is full or the database busy; it is tried again", exc_info=error)
+        reason = str(error).splitlines()[0]
+        log.error("the disk is full or the database busy; trying again", extra={"reason": reason})
         return otherwise

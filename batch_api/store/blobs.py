@@ -1,16 +1,23 @@
 """Bytes on disk, one blob a file id: whole and synced, or not there at all."""
 
 import asyncio
+import errno
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from batch_api.failpoints import failpoint
+from batch_api.store.room import Room
+from batch_api.store.trouble import DiskFailed, passes
+
+BLOBS_FOLDER = "files"
+UNFINISHED = ".unfinished"
+
 _BUFFER_BYTES = 1024 * 1024
-_UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +29,18 @@ class Written:
 class BlobWriter:
     """Collects chunks and writes them a mebibyte at a time, off the event loop."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, room: Room | None = None) -> None:
+        """`room`: not all of it may be used; None: all may."""
         self._file = file
+        self._room = room
         self._hash = hashlib.sha256()
         self._buffer = bytearray()
         self.bytes = 0
+
+    def expect(self, size: int) -> None:
+        """So many bytes are to come. Raises OSError if there is no room for them."""
+        if self._room is not None and self._room.is_low(after_bytes=size):
+            raise OSError(errno.ENOSPC, "the room that is left is kept free")
 
     async def write(self, chunk: bytes) -> None:
         self._buffer += chunk
@@ -35,43 +49,60 @@ class BlobWriter:
             await asyncio.to_thread(self._flush)
 
     def _flush(self) -> None:
+        self.expect(len(self._buffer))
         self._hash.update(self._buffer)
-        self._file.write(self._buffer)
+        with _believed("a file can't be written"):
+            self._file.write(self._buffer)
         self._buffer.clear()
 
     def seal(self) -> Written:
         """Everything is on the disk when this returns. Blocks."""
         self._flush()
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with _believed("a file can't be synced"):
+            self._file.flush()
+            os.fsync(self._file.fileno())
         return Written(bytes=self.bytes, sha256=self._hash.hexdigest())
 
 
 class Blobs:
-    """A folder of blobs. Raises OSError as the disk gives it."""
+    """A folder of blobs.
 
-    def __init__(self, folder: Path) -> None:
+    Raises OSError as the disk gives it; DiskFailed for a write that fails but not for want of room.
+    """
+
+    def __init__(self, folder: Path, *, min_free_bytes: int | None = None) -> None:
+        """`min_free_bytes`: as Room has it."""
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        self.room = Room(folder, min_free_bytes=min_free_bytes)
 
     def path(self, id: str) -> Path:
         """Only for an id that the database knows: ids from clients never become paths."""
         return self._folder / id
 
     @asynccontextmanager
-    async def writing(self, id: str) -> AsyncIterator[BlobWriter]:
+    async def receiving(self, id: str) -> AsyncIterator[BlobWriter]:
+        """As `writing`, for what comes from outside: it may not use the room that is kept free."""
+        async with self.writing(id, room=self.room) as writer:
+            yield writer
+
+    @asynccontextmanager
+    async def writing(self, id: str, *, room: Room | None = None) -> AsyncIterator[BlobWriter]:
         """A new blob; nothing of it stays unless `publish` follows within the block."""
         unfinished = self._unfinished(id)
         # Not in a thread: a cancel could keep the thread from it, and the file would stay open.
-        file = unfinished.open("wb")
+        with _believed("a file can't be begun"):
+            file = unfinished.open("wb")
         try:
-            yield BlobWriter(file)
+            yield BlobWriter(file, room)
         finally:
             _discard(file, unfinished)
 
     async def publish(self, id: str, writer: BlobWriter) -> Written:
         """Sync the bytes, give them their name, sync the folder."""
-        return await asyncio.to_thread(self._publish, id, writer)
+        written = await asyncio.to_thread(self._publish, id, writer)
+        await failpoint("orphaned_blob")
+        return written
 
     async def read(self, ids: Iterable[str]) -> AsyncGenerator[bytes]:
         """The bytes of one blob after the other. Raises FileNotFoundError."""
@@ -81,7 +112,8 @@ class Blobs:
                     yield chunk
 
     async def delete(self, id: str) -> None:
-        await asyncio.to_thread(self.path(id).unlink, missing_ok=True)
+        with _believed("a file can't be deleted"):
+            await asyncio.to_thread(self.path(id).unlink, missing_ok=True)
 
     async def sweep(self, known: Iterable[str]) -> int:
         """Delete what no row speaks of, left by a crash; return how many. Only before serving."""
@@ -89,8 +121,9 @@ class Blobs:
 
     def _publish(self, id: str, writer: BlobWriter) -> Written:
         written = writer.seal()
-        self._unfinished(id).replace(self.path(id))
-        self._sync_folder()
+        with _believed("a file can't get its name"):
+            self._unfinished(id).replace(self.path(id))
+            self._sync_folder()
         return written
 
     def _sync_folder(self) -> None:
@@ -107,17 +140,34 @@ class Blobs:
         return len(orphans)
 
     def _unfinished(self, id: str) -> Path:
-        return self._folder / f"{id}{_UNFINISHED}"
+        return self._folder / f"{id}{UNFINISHED}"
+
+
+@contextmanager
+def _believed(what: str) -> Iterator[None]:
+    """Raises DiskFailed for an error after which nothing of what was written can be believed."""
+    try:
+        yield
+    except OSError as error:
+        if passes(error):
+            raise
+        raise DiskFailed(what, error) from error
 
 
 def _discard(file: BinaryIO, unfinished: Path) -> None:
-    try:
-        file.close()  # writes what is buffered, for which there may be no space
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with suppress(OSError):  # it writes what is buffered; what is to stay was synced before
+        file.close()
+    unfinished.unlink(missing_ok=True)
 
 
 def read_slices(path: Path, slices: list[tuple[int, int]]) -> list[bytes]:
-    """The bytes at each (offset, length). Blocks."""
+    """The bytes at each (offset, length). Blocks. Raises OSError, also if the file is shorter."""
     with path.open("rb") as file:
-        return [os.pread(file.fileno(), length, offset) for offset, length in slices]
+        return [_read_slice(file.fileno(), offset, length) for offset, length in slices]
+
+
+def _read_slice(file: int, offset: int, length: int) -> bytes:
+    found = os.pread(file, length, offset)
+    if len(found) < length:
+        raise OSError(errno.EIO, "the file is shorter than it was")
+    return found

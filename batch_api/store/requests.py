@@ -150,8 +150,8 @@ async def settle(session: AsyncSession, settlements: Sequence[Settlement]) -> li
 
     An answer whose lease has gone to somebody else meanwhile is dropped.
     """
-    attempts = await _attempts(session, [settlement.lease.id for settlement in settlements])
-    counted = [s for s in settlements if attempts.get(s.lease.id) == s.lease.attempt]
+    newest = await attempts(session, [settlement.lease.id for settlement in settlements])
+    counted = [s for s in settlements if newest.get(s.lease.id) == s.lease.attempt]
     if counted:
         await _end(session, counted)
         await _execute_many(
@@ -162,13 +162,28 @@ async def settle(session: AsyncSession, settlements: Sequence[Settlement]) -> li
     return counted
 
 
-async def renew(session: AsyncSession, ids: Sequence[int], *, until: float) -> None:
-    """Prolong leases that this process holds: one process writes, so the ids are enough."""
-    await session.execute(
+async def attempts(session: AsyncSession, ids: Sequence[int]) -> Mapping[int, int]:
+    """The attempt of each of these requests that is leased, by its id."""
+    rows = await session.execute(
+        select(RequestRow.id, RequestRow.attempt).where(
+            RequestRow.id.in_(ids), RequestRow.state == RequestState.LEASED
+        )
+    )
+    return dict(rows.all())
+
+
+async def renew(session: AsyncSession, ids: Sequence[int], *, until: float) -> Mapping[int, int]:
+    """Prolong leases that this process holds: one process writes, so the ids are enough.
+
+    Gives the attempt of each of these requests that is leased, by its id.
+    """
+    rows = await session.execute(
         update(RequestRow)
         .where(RequestRow.id.in_(ids), RequestRow.state == RequestState.LEASED)
         .values(leased_until=until)
+        .returning(RequestRow.id, RequestRow.attempt)
     )
+    return dict(rows.all())
 
 
 async def release(session: AsyncSession, held: Lease, *, failures: int, not_before: float) -> bool:
@@ -328,15 +343,6 @@ async def _add_answers(session: AsyncSession, batch_number: int, places: Iterabl
         insert(AnswerRow).from_select(["request_id", "line"], its_request),
         [{"at_line": place.line, "answer": place.answer} for place in places],
     )
-
-
-async def _attempts(session: AsyncSession, ids: Sequence[int]) -> Mapping[int, int]:
-    rows = await session.execute(
-        select(RequestRow.id, RequestRow.attempt).where(
-            RequestRow.id.in_(ids), RequestRow.state == RequestState.LEASED
-        )
-    )
-    return dict(rows.all())
 
 
 async def _end(session: AsyncSession, settlements: Sequence[Settlement]) -> None:

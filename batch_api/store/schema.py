@@ -13,6 +13,8 @@ from alembic.util.exc import CommandError
 from sqlalchemy import create_engine
 
 from batch_api.errors import Unusable
+from batch_api.store.trouble import passes
+from batch_api.store.wal import fault_of_wal
 
 _PACKAGE = Path(__file__).parents[1]
 # In a wheel the migrations lie in the package, in a checkout beside it.
@@ -41,8 +43,12 @@ def upgrade(path: Path, *, migrations: Path = MIGRATIONS) -> None:
         return
     if present is not None:
         _refuse_unknown(scripts, present, path)
-        _copy(path, path.with_name(f"{path.name}.before-{scripts.get_current_head()}"))
+        copy_database(path, path.with_name(f"{path.name}.before-{scripts.get_current_head()}"))
     command.upgrade(config, "head")
+
+
+def newest_revision() -> str | None:
+    return ScriptDirectory.from_config(alembic_config(Path())).get_current_head()
 
 
 def alembic_config(path: Path, migrations: Path = MIGRATIONS) -> Config:
@@ -52,18 +58,36 @@ def alembic_config(path: Path, migrations: Path = MIGRATIONS) -> Config:
     return config
 
 
+def check_presence(path: Path, files: Path) -> None:
+    """Raises DatabaseCorrupt if the database is gone while what it spoke of is still there.
+
+    A new one in its place would know none of the files, and the sweep at start would delete them.
+    """
+    is_there = path.exists() and path.stat().st_size > 0
+    wal = path.with_name(f"{path.name}-wal")
+    if not is_there and (wal.exists() or (files.is_dir() and any(files.iterdir()))):
+        raise _corrupt(path, "it is empty or missing, and there are files that it spoke of")
+
+
 def _check(path: Path) -> None:
+    if (fault := fault_of_wal(path)) is not None:
+        raise _corrupt(path, fault)
     with closing(sqlite3.connect(path)) as connection:
         try:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.DatabaseError as error:
+            if passes(error):
+                raise
             found = str(error)
     if found != "ok":
-        found = found.splitlines()[-1]
-        raise DatabaseCorrupt(
-            f"The database {path} is corrupt ({found}); restore a copy, or save what can be saved "
-            f"with `sqlite3 {path} .recover`."
-        )
+        raise _corrupt(path, found.splitlines()[-1])
+
+
+def _corrupt(path: Path, fault: str) -> DatabaseCorrupt:
+    return DatabaseCorrupt(
+        f"The database {path} is corrupt ({fault}); restore a copy, or save what can be saved "
+        f"with `sqlite3 {path} .recover`."
+    )
 
 
 def _revision(path: Path) -> str | None:
@@ -84,7 +108,7 @@ def _refuse_unknown(scripts: ScriptDirectory, revision: str, path: Path) -> None
         ) from error
 
 
-def _copy(path: Path, copy: Path) -> None:
+def copy_database(path: Path, copy: Path) -> None:
     """A consistent copy, the WAL's content included."""
     unfinished = copy.with_suffix(".unfinished")
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(unfinished)) as target:

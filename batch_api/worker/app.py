@@ -21,7 +21,7 @@ _MODULES: dict[Task, tuple[ModuleType, ...]] = {
 
 def create_app(engine: EngineThread[Any], *, model: str, task: Task = "generate") -> FastAPI:
     """`model`: the name under which it is served."""
-    app = FastAPI(title="batch-api worker")
+    app = FastAPI(title="batch-api worker", openapi_url=None)
     app.state.served = Served(model, task, int(time.time()), engine)
     envelope.install(app)
     for module in (*_MODULES[task], health, models):

@@ -39,7 +39,11 @@ async def test_without_an_upstream_the_server_is_alive_but_not_ready(site: Site)
 
 async def test_with_store_and_upstream_the_server_is_ready(site: Site) -> None:
     async with site.http.get("/ready") as response:
-        assert (response.status, await response.json()) == (200, {"status": "ready"})
+        report = await response.json()
+
+    assert (response.status, report["status"], report["degraded"]) == (200, "ready", [])
+    assert report["checks"]["upstreams"] == {"status": "ok", "models": 2}
+    assert report["checks"]["disk"]["free_bytes"] > report["checks"]["disk"]["min_free_bytes"]
 
 
 async def test_without_its_store_the_server_is_not_ready(site: Site) -> None:
@@ -48,6 +52,8 @@ async def test_without_its_store_the_server_is_not_ready(site: Site) -> None:
         await connection.exec_driver_sql("ALTER TABLE batches RENAME TO lost")
 
     async with site.http.get("/ready") as response:
-        error = (await response.json())["error"]
+        report = await response.json()
 
-    assert (response.status, error["message"]) == (503, "The store doesn't answer.")
+    assert (response.status, report["degraded"]) == (503, ["store"])
+    assert report["error"]["message"] == "Not ready: store can't be reached."
+    assert response.headers["retry-after"] == "1"

@@ -17,6 +17,7 @@ from batch_api.api.app import create_app
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings
+from batch_api.store import batches
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.upstreams import Upstreams
@@ -47,6 +48,7 @@ def jsonl(lines: Sequence[dict[str, Any]]) -> bytes:
 @dataclass
 class Live:
     client: AsyncOpenAI
+    database: Database
     clock: TurnableClock
     scheduler: Scheduler
     standin: Standin
@@ -77,6 +79,17 @@ class Live:
                 await asyncio.sleep(_LOOK_SECONDS)
                 batch = await self.client.batches.retrieve(batch.id)
         return batch
+
+    async def until_trimmed(self, batch: Batch) -> None:
+        """Until its files alone have its answers. The janitor makes a round each second."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not await self._is_trimmed(batch.id):  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _is_trimmed(self, id: str) -> bool:
+        async with self.database.read() as session:
+            row = await batches.get(session, id)
+        return row is not None and row.trimmed_at is not None
 
     async def lines(self, file_id: str | None) -> list[dict[str, Any]]:
         """Of an output or error file; none if there is no such file."""
@@ -134,5 +147,5 @@ async def _running(
     )
     async with asyncio.TaskGroup() as group, serving(app) as url, sdk(url) as client:
         group.create_task(scheduler.run(stop))
-        yield Live(client, clock, scheduler, standin)
+        yield Live(client, database, clock, scheduler, standin)
         stop.set()

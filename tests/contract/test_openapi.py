@@ -1,8 +1,11 @@
 """What the server says of itself, held against what it does."""
 
+import gzip
 import os
+import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,9 +37,17 @@ def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from path.values()
 
 
-def test_the_documentation_can_be_opened(server: Server) -> None:
-    for path in ("/docs", "/redoc"):
-        assert b"/openapi.json" in server.fetch(path)
+def test_the_documentation_needs_nothing_from_anywhere_else(server: Server) -> None:
+    with urllib.request.urlopen(f"{server.url}/docs") as answer:
+        page, policy = answer.read().decode(), answer.headers["content-security-policy"]
+    parts = re.findall(r'(?:src|href)="([^"]*)"', page)
+
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert len(parts) == 3
+    contents = {part: server.fetch(part) for part in parts}
+    assert b'url: "/openapi.json"' in contents["/docs/start.js"]
+    assert b"SwaggerUIBundle" in gzip.decompress(contents["/docs/swagger-ui-bundle.js"])
 
 
 def test_every_post_of_the_api_tells_its_body(document: dict[str, Any]) -> None:

@@ -93,7 +93,8 @@ async def test_an_expired_batch_goes_on_where_it_stopped(live: Live) -> None:
 
 async def test_a_cancelled_batch_goes_on_in_a_chain_of_retries(live: Live) -> None:
     lines = [request("a"), request("b", f"{Fault(status=400, times=2)}b"), request("c")]
-    first = await live.finish(await live.client.batches.cancel((await live.start(lines)).id))
+    first = await live.start(lines)
+    first = await live.finish(await live.client.batches.cancel(first.id), seconds_a_look=100)
     assert first.status == "cancelled"
 
     second = await live.finish(await retry(live, first))

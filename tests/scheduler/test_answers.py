@@ -6,9 +6,10 @@ import pytest
 
 from batch_api.lifecycle import RequestState
 from batch_api.scheduler.answers import Answered, Failed, Judge, Overloaded
+from batch_api.schemas.replies import said
 from batch_api.store.batches import Usage
 from batch_api.store.requests import Lease
-from batch_api.upstream import UpstreamBroke
+from batch_api.unusable import UpstreamBroke
 from batch_api.upstreams import Reply
 
 LEASE = Lease(
@@ -40,7 +41,7 @@ def judge(
     body: object, *, status: int = 200, headers: Mapping[str, str] = {}
 ) -> Answered | Failed | Overloaded:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Judge("batch_1").judge(LEASE, Reply(status, headers, raw), "req_ours")
+    return Judge("batch_1").judge(LEASE, Reply(status, headers, raw, said(raw)), "req_ours")
 
 
 def answered(body: object, *, status: int = 200, headers: Mapping[str, str] = {}) -> Answered:

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,17 @@ from batch_api.upstreams import Upstreams
 from tests.api.upstream import ScriptedUpstream
 from tests.clock import TurnableClock
 from tests.scheduler.site import Site, ids, line, question, questions, until
-from tests.standin import BROKEN_JSON, HALF, HANG, HTML, MODEL, RESET, Fault, Standin, answer_to
+from tests.standin import (
+    BROKEN_JSON,
+    HALF,
+    HANG,
+    HTML,
+    MODEL,
+    RESET,
+    Fault,
+    Standin,
+    answer_to,
+)
 from tests.store import rows
 
 ODD_BODIES = [
@@ -194,20 +205,83 @@ async def test_no_more_than_the_limit_is_in_flight_and_no_less(site: Site) -> No
     assert await site.counts(number) == (60, 60, 0)
 
 
-async def test_a_late_answer_is_dropped(site: Site) -> None:
-    late = Fault(delay_ms=800, times=1)
-    number = await site.submit(question("a", f"{late}x"))
+async def test_what_was_taken_back_is_broken_off_before_it_runs_again(site: Site) -> None:
+    hangs_once = Fault(ending="hang", times=1)
+    number = await site.submit(question("a", f"{hangs_once}x"))
     async with site.running():
         await until(lambda: site.standin.stats.open == 1)
         site.clock.steady += site.settings.lease_seconds
         assert await site.janitor.reclaim_once() == 1
+        site.wakeup.ring()
         while not (await site.status(number)).is_final:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        await until(lambda: site.standin.stats.answered == 2)
+        await until(lambda: site.standin.stats.open == 0)
 
     assert await site.counts(number) == (1, 1, 0)
-    assert len(await site.output(number)) == 1
+    stats = site.standin.stats
+    assert (stats.received, stats.answered, stats.most_open) == (2, 1, 1)
     assert (await rows.request(site.database, 1)).attempt == 2
+
+
+@pytest.fixture
+async def patient(site: Site) -> AsyncIterator[Site]:
+    """Its requests hang for ever; a stop waits for none of them."""
+    site.standin.fault = HANG
+    upstreams = Upstreams([site.url], timeout_seconds=600)
+    yield with_settings(replace(site, upstreams=upstreams), shutdown_grace_seconds=0.1)
+    await upstreams.close()
+
+
+async def test_a_cancel_past_its_grace_breaks_off_what_is_in_flight(patient: Site) -> None:
+    site = patient
+    number = await site.submit(questions(4))
+    async with site.running() as scheduler:
+        await until(lambda: site.standin.stats.open == 4)
+        await site.cancel(number)
+        scheduler.ring()
+        site.clock.wall += site.settings.cancel_grace_seconds
+        await until(lambda: site.standin.stats.open == 0)
+
+    assert await site.status(number) == BatchStatus.CANCELLED
+    assert site.standin.stats.received == 4
+
+
+async def test_a_deadline_breaks_off_what_is_in_flight_of_its_batch_alone(patient: Site) -> None:
+    site = patient
+    late = await site.submit(questions(4), expires_at=int(site.clock.now()) + 60)
+    async with site.running():
+        await until(lambda: site.standin.stats.open == 4)
+        other = await site.submit(questions(1), id="batch_2")
+        await until(lambda: site.standin.stats.open == 5)
+        site.clock.wall += 60
+        await until(lambda: site.standin.stats.open == 1)
+        while not (await site.status(late)).is_final:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+        assert await site.status(late) == BatchStatus.EXPIRED
+        assert await site.status(other) == BatchStatus.IN_PROGRESS
+    assert site.standin.stats.received == 5
+
+
+async def test_nothing_is_sent_under_a_lease_that_ran_out(site: Site, free_port: int) -> None:
+    upstreams = Upstreams([f"http://127.0.0.1:{free_port}"], timeout_seconds=10)
+    here = replace(site, upstreams=upstreams)
+    number = await site.submit(questions(5))
+    assert await site.intake.validate_once()
+    standin = Standin()
+    async with here.running() as scheduler:
+        await until(lambda: scheduler.waits_for is not None)
+        site.clock.steady += site.settings.lease_seconds
+        async with await standin.listen(free_port):
+            while (await rows.request(site.database, 1)).attempt == 1:
+                assert standin.stats.received == 0
+                site.clock.steady += 1.0
+                await asyncio.sleep(0.01)
+            while not (await site.status(number)).is_final:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    await upstreams.close()
+
+    assert standin.stats.received == 5
 
 
 async def test_a_stop_ends_what_is_in_flight_and_leaves_the_rest(site: Site) -> None:

@@ -1,0 +1,1 @@
+"""What `store/inspection.py` looks at, one kind of thing a module. Reads, and changes nothing."""
