@@ -94,11 +94,11 @@ async def test_at_the_end_the_results_are_the_files_in_the_order_of_the_input(li
 @asynccontextmanager
 async def half_read(live: Live) -> AsyncIterator[tuple[Batch, AsyncIterator[bytes]]]:
     """A batch that hangs in its last line, and the rest of its results: more than sockets hold."""
-    long = "x" * 60_000
-    texts = [f"{long}{n}" for n in range(300)]
+    long = "x" * 30_000
+    texts = [f"{long}{n}" for n in range(800)]
     lines = [request(f"row-{n}", text) for n, text in enumerate([*texts, f"{HANG}last"])]
     batch = await live.start(lines)
-    await live.until_answered(batch, 300)
+    await live.until_answered(batch, 800)
     url = f"{live.client.base_url}batches/{batch.id}/results"
     async with aiohttp.ClientSession() as http, http.get(url) as answer:
         yield batch, answer.content.iter_any()
@@ -113,7 +113,7 @@ async def test_a_batch_that_ends_while_its_results_are_read_gives_each_line_once
         await live.until_trimmed(batch)
         content += b"".join([chunk async for chunk in chunks])
 
-    assert custom_ids(content) == [f"row-{n}" for n in range(301)]
+    assert custom_ids(content) == [f"row-{n}" for n in range(801)]
     assert json.loads(content.splitlines()[-1])["error"]["code"] == "batch_cancelled"
 
 
