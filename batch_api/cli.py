@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from batch_api import __version__, logs
+from batch_api.client.commands import add_to
 from batch_api.errors import Unusable
 from batch_api.settings import DEMO_MODEL_NAME, MIN_LENGTH, Level, Settings, Task, place_of_model
 
@@ -183,6 +184,9 @@ def doctor(
     folder = _settings(data_dir=data_dir).data_dir
     with _refusing():
         raise typer.Exit(doctor(folder, deep=deep, mends=repair, as_json=json))
+
+
+add_to(app)
 
 
 def _settings(**given: Any) -> Settings:

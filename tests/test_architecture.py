@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "upstream": {"standing", "unusable", "schemas"},
     "upstreams": {"upstream", "standing", "unusable", "schemas"},
     "waiting": set(),
+    "client": {"errors", "lifecycle", "schemas"},
     "supervisor": {"errors", "waiting"},
     "api": {"store", "schemas", "envelope", "disconnect", "__version__"} | _UPSTREAMS | _BASIC,
     "scheduler": {"store", "schemas"} | _UPSTREAMS | _BASIC,
