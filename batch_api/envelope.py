@@ -87,7 +87,10 @@ def validate(model: type[_Model], value: Any) -> _Model:
 
 
 class RequestIds:
-    """Outermost of ours, so that the answer to an unexpected exception has its id too."""
+    """Outermost of ours, so that the answer to an unexpected exception has its id too.
+
+    What a route leaves in its request's `state.headers` is sent as well, with errors too.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -97,7 +100,8 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         request_id = _given_id(scope) or f"req_{secrets.token_hex(16)}"
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
         started = False
 
         async def send_with_id(message: Message) -> None:
@@ -105,6 +109,7 @@ class RequestIds:
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(raw=list(message.get("headers", [])))
+                headers.update(state.get("headers", {}))
                 headers["x-request-id"] = request_id
                 message["headers"] = headers.raw
             await send(message)

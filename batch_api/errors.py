@@ -70,9 +70,26 @@ class TooLarge(APIError):
     type = "invalid_request_error"
 
 
+class QuotaExceeded(APIError):
+    """There is no room for this; to try again is useless until something is deleted."""
+
+    status = 413
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"x-should-retry": "false"})
+
+
 class UnsupportedMediaType(APIError):
     status = 415
     type = "invalid_request_error"
+
+
+class TooManyRequests(APIError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
 
 
 class OutOfSpace(APIError):

@@ -35,6 +35,7 @@ Seconds = Annotated[float, Field(gt=0)]
 Host = Annotated[str, StringConstraints(to_lower=True, pattern=r"^(\*|[^\s/:]+|[0-9a-fA-F:]+)$")]
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$")]
 Window = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,3}[hd]$")]
+Days = Annotated[float, Field(gt=0)]
 GraceSeconds = Annotated[float, Field(ge=0)]
 
 
@@ -47,7 +48,9 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 5000
     api_key: Annotated[SecretStr, Field(min_length=16)] | None = None
-    """What clients must send to `/v1`; None: they may send anything."""
+    """Of the default tenant, besides the keys in the database."""
+    allow_anyone: bool = False
+    """Listen beyond this machine although there is no key."""
     log_level: Level = "info"
     client_timeout_seconds: Seconds = CLIENT_TIMEOUT_SECONDS
     """For a client whose turn it is: to ask, to send more of a body, to take more of an answer."""
@@ -85,6 +88,14 @@ class Settings(BaseSettings):
     min_free_bytes: Annotated[int, Field(ge=0)] | None = None
     """Of the disk, for answers that are on their way; None: a twentieth of it, at most 1 GiB."""
 
+    # Of each tenant.
+    max_stored_bytes: AtLeastOne = 1024 * 1024 * MIB
+    max_uploads_at_once: AtLeastOne = 100
+    max_active_batches: AtLeastOne = 10_000
+    max_queued_lines: AtLeastOne = 10_000_000
+    """That wait for their answer, of all its batches."""
+    max_requests_per_minute: AtLeastOne = 100_000
+
     completion_windows: Annotated[tuple[Window, ...], Field(min_length=1)] = ("24h",)
     """That a batch may ask for: hours or days."""
     allow_mixed_models: bool = True
@@ -101,6 +112,12 @@ class Settings(BaseSettings):
     """For what is in flight when a batch is cancelled."""
     shutdown_grace_seconds: GraceSeconds = 30
     """For what is in flight at SIGTERM."""
+
+    keep_files_days: Days | None = None
+    """Uploaded ones; None, here and below: as long as they themselves say, or for ever."""
+    keep_results_days: Days | None = None
+    keep_batches_days: Days | None = None
+    """After their end."""
 
     failpoints: str = ""
     """Only tests set it: where to die or to sleep."""

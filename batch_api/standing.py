@@ -35,6 +35,7 @@ class Standing:
         """Monotonic: not asked before this if another can be."""
         self._most = most
         self._width = float(most)
+        self._floor = 1.0
         self._narrowed_at = 0.0
         self._answered_at = 0.0
         self._troubles = 0
@@ -94,9 +95,17 @@ class Standing:
         self._is_alive = True
 
     def refused(self, visit: Visit) -> None:
-        """It has too much to do. One that never answered since the last time is only loading."""
-        if self._answered_at > self._narrowed_at:
-            self._narrow(visit)
+        """It has no place for more than the others there; half of what it had is still tried.
+
+        One that has answered nobody since the last time is only loading.
+        """
+        is_first = visit.began >= self._narrowed_at
+        if is_first and self._answered_at > self._narrowed_at:
+            self._floor = max(1.0, self._width / 2)
+            self._narrowed_at = time.monotonic()
+        if visit.began < self._narrowed_at:
+            others = self._batch_visits - visit.is_batch
+            self._width = max(self._floor, min(self._width, others))
 
     def timed_out(self, visit: Visit) -> None:
         """No answer in time: there is a queue; or it hangs, if nobody got one meanwhile."""
@@ -120,7 +129,7 @@ class Standing:
     def _narrow(self, visit: Visit) -> None:
         """Half as much at once. Once for all that were there together."""
         if visit.began >= self._narrowed_at:
-            self._width = max(1.0, self._width / 2)
+            self._width = self._floor = max(1.0, self._width / 2)
             self._narrowed_at = time.monotonic()
 
 

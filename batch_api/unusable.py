@@ -8,8 +8,8 @@ class UpstreamUnusable(Exception):
 class UpstreamUnreachable(UpstreamUnusable):
     """No connection could be made, or nobody seems to be there: nothing was sent."""
 
-    def __init__(self, message: str, *, rest_seconds: float | None = None) -> None:
-        """`rest_seconds`: until somebody is asked again, if that is known."""
+    def __init__(self, message: str, rest_seconds: float = 0.0) -> None:
+        """`rest_seconds`: until one of them can be asked again."""
         super().__init__(message)
         self.rest_seconds = rest_seconds
 

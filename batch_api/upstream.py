@@ -28,7 +28,7 @@ OVERLOADED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 GATEWAY_BROKE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
 """Who stands between us and the model says that it broke off there."""
 
-SOON = aiohttp.ClientTimeout(total=5)
+_SOON_SECONDS = 5
 """For what needs no thinking."""
 
 _REST_SECONDS = 1.0
@@ -74,6 +74,7 @@ class Upstream:
         """As far as is known."""
         self._session = session
         self._patience = patience
+        self._soon = aiohttp.ClientTimeout(total=min(patience.seconds, _SOON_SECONDS))
         self._told_models = False
 
     async def ask(self, call: Call, visit: Visit) -> "Answer":
@@ -92,7 +93,7 @@ class Upstream:
         Nothing follows from it for requests: it says little of whether they are answered.
         """
         try:
-            response = await self._request(Call("GET", "/v1/models", b"", {}, SOON))
+            response = await self._request(Call("GET", "/v1/models", b"", {}, self._soon))
             with closing(response):
                 body = await _read(response, self._patience.bytes)
         except _TROUBLES as error:
@@ -108,7 +109,7 @@ class Upstream:
     async def status_of_empty(self, path: str) -> int | None:
         """What it answers to a POST of an empty object; None if it doesn't answer."""
         try:
-            response = await self._request(Call("POST", path, b"{}", {}, SOON))
+            response = await self._request(Call("POST", path, b"{}", {}, self._soon))
         except _TROUBLES as error:
             self._silent(error)
             return None
@@ -120,8 +121,7 @@ class Upstream:
     ) -> None:
         """Remember how it answered, once the answer is whole."""
         if status in OVERLOADED:
-            wish = retry_after_seconds(headers)
-            self.standing.rest(_REST_SECONDS if wish is None else wish)
+            self.standing.rest(self._rest_after_refusal(headers))
             self.standing.refused(visit)
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR or not makes_sense:
             self._failed(visit, f"answers {status}" if makes_sense else "answers nonsense")
@@ -137,6 +137,13 @@ class Upstream:
     def rest_seconds(self) -> float:
         """Until it is asked again."""
         return max(self.standing.rests_until - time.monotonic(), 0.0)
+
+    def _rest_after_refusal(self, headers: Mapping[str, str]) -> float:
+        """As it wishes. If it is full of our own requests, one of them makes room."""
+        wish = retry_after_seconds(headers)
+        if wish is not None:
+            return wish
+        return 0.0 if self.standing.in_flight > 1 else _REST_SECONDS
 
     async def _request(self, call: Call) -> aiohttp.ClientResponse:
         return await self._session.request(

@@ -1,7 +1,6 @@
 """The HTTP client for all upstreams, which chats and batches share: which of them is asked."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -57,6 +56,15 @@ class Models:
         return frozenset(model["id"] for model in self.objects)
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a request of a batch waits for; a single request waits for none."""
+
+    suspicion: int
+    stop: asyncio.Event
+    """Set: it shall not go any more."""
+
+
 class Upstreams:
     """Sends each request to the least busy upstream of those that can be asked."""
 
@@ -93,13 +101,15 @@ class Upstreams:
     @property
     def longest_rest_seconds(self) -> float:
         """Until all of them can be asked again."""
-        wakes = max(upstream.standing.rests_until for upstream in self._upstreams)
-        return max(wakes - time.monotonic(), 0.0)
+        return max(map(_rest_seconds, self._upstreams))
 
     @property
-    def down(self) -> list[str]:
-        """The URLs of those that can't be reached, or answer no request."""
-        return [upstream.url for upstream in self._upstreams if not upstream.is_up]
+    def _shortest_rest(self) -> float:
+        return min(map(_rest_seconds, self._upstreams))
+
+    def count(self, *, up: bool) -> int:
+        """Of those that answer, as far as is known; or of the others."""
+        return sum(upstream.is_up == up for upstream in self._upstreams)
 
     @asynccontextmanager
     async def open(
@@ -117,14 +127,24 @@ class Upstreams:
             self._leave(answer)
 
     async def send(
-        self, path: str, body: bytes, *, priority: str, request_id: str, suspicion: int = 0
+        self,
+        path: str,
+        body: bytes,
+        *,
+        priority: str,
+        request_id: str,
+        stop: asyncio.Event,
+        suspicion: int = 0,
     ) -> Reply:
         """POST a request of a batch once there is a place for it, and read the whole answer.
 
-        Raises UpstreamUnreachable, UpstreamAway and UpstreamBroke.
+        Raises UpstreamUnreachable, also if it waits for a place at `stop`, UpstreamAway and
+        UpstreamBroke.
         """
         headers = {PRIORITY_HEADER: priority, "x-request-id": request_id}
-        answer = await self._ask(Call("POST", path, body, headers, self._whole), suspicion)
+        answer = await self._ask(
+            Call("POST", path, body, headers, self._whole), Turn(suspicion, stop)
+        )
         try:
             content = await answer.read()
             told = said(content)
@@ -134,6 +154,10 @@ class Upstreams:
             return Reply(answer.status, answer.headers, content, told, answer.visit.had_company)
         finally:
             self._leave(answer)
+
+    def wake(self) -> None:
+        """Who waits for a place looks whether it shall still go."""
+        self._vacated.set()
 
     async def models(self) -> Models:
         """Raises UpstreamUnusable if no upstream answers."""
@@ -149,22 +173,22 @@ class Upstreams:
         """What each upstream answers to a POST of an empty object; None if it doesn't answer."""
         return await asyncio.gather(*(each.status_of_empty(path) for each in self._upstreams))
 
-    async def _ask(self, call: Call, suspicion: int | None) -> Answer:
-        """Until one takes the request. `suspicion`: None for a single request.
+    async def _ask(self, call: Call, turn: Turn | None) -> Answer:
+        """Until one takes the request.
 
         The answer may be a refusal, if all agree on it; then its body is read already.
         """
         asked: list[Upstream] = []
         refusals: list[Answer] = []
         is_second_try = False
-        while (upstream := await self._next(asked, suspicion)) is not None:
+        while (upstream := await self._next(asked, turn)) is not None:
             asked.append(upstream)
             try:
-                answer = await self._ask_one(upstream, call, suspicion)
+                answer = await self._ask_one(upstream, call, turn)
             except UpstreamUnreachable:
                 continue
             except UpstreamBroke as error:
-                if suspicion is not None or is_second_try or not _may_repeat(error):
+                if turn or is_second_try or not _may_repeat(error):
                     raise
                 is_second_try = True
                 asked.clear()
@@ -174,9 +198,10 @@ class Upstreams:
             refusals.append(answer)
         return self._refusal_of_all(refusals)
 
-    async def _ask_one(self, upstream: Upstream, call: Call, suspicion: int | None) -> Answer:
+    async def _ask_one(self, upstream: Upstream, call: Call, turn: Turn | None) -> Answer:
         """The body of a refusal is read already."""
-        visit = upstream.standing.begin(suspicion=suspicion or 0, is_batch=suspicion is not None)
+        suspicion = turn.suspicion if turn else 0
+        visit = upstream.standing.begin(suspicion=suspicion, is_batch=turn is not None)
         answer: Answer | None = None
         try:
             answer = await upstream.ask(call, visit)
@@ -195,47 +220,49 @@ class Upstreams:
         if 0 < lacking < len(self._upstreams):
             raise UpstreamAway("Not every upstream can be asked for it now")
         if not refusals:
-            raise UpstreamUnreachable("No upstream can be reached")
+            raise UpstreamUnreachable("No upstream can be reached", self._shortest_rest)
         return refusals[-1]
 
-    async def _next(self, asked: Sequence[Upstream], suspicion: int | None) -> Upstream | None:
+    async def _next(self, asked: Sequence[Upstream], turn: Turn | None) -> Upstream | None:
         """The one to ask now; a request of a batch waits until one admits it. None: all are asked.
 
         No other task runs between the choice and the caller's next step.
         """
-        while askable := self._askable(asked, suspicion):
-            admitting = self._admitting(askable, suspicion)
+        while askable := self._askable(asked, turn):
+            admitting = self._admitting(askable, turn)
             if admitting:
                 return min(admitting, key=_in_flight)
-            assert suspicion is not None
-            await self._vacancy(suspicion)
+            assert turn is not None
+            await self._vacancy(turn)
         return None
 
-    def _askable(self, asked: Sequence[Upstream], suspicion: int | None) -> list[Upstream]:
+    def _askable(self, asked: Sequence[Upstream], turn: Turn | None) -> list[Upstream]:
         """Those that don't rest; for a single request else the one that wakes first."""
         awake = [upstream for upstream in self._upstreams if not upstream.is_resting]
         if awake or asked:
             return [upstream for upstream in awake if upstream not in asked]
-        first = min(self._upstreams, key=_rests_until)
-        if suspicion is None:
-            return [first]
-        raise UpstreamUnreachable("All upstreams rest", rest_seconds=first.rest_seconds)
+        if turn is None:
+            return [min(self._upstreams, key=_rest_seconds)]
+        raise UpstreamUnreachable("All upstreams rest", self._shortest_rest)
 
-    def _admitting(self, askable: list[Upstream], suspicion: int | None) -> list[Upstream]:
+    def _admitting(self, askable: list[Upstream], turn: Turn | None) -> list[Upstream]:
         """Nobody overtakes who is more suspicious: that one may be waiting to be alone."""
-        if suspicion is None:
+        if turn is None:
             return askable
-        if self._waiting and max(self._waiting) > suspicion:
+        if self._waiting and max(self._waiting) > turn.suspicion:
             return []
-        return [upstream for upstream in askable if upstream.standing.admits(suspicion)]
+        return [upstream for upstream in askable if upstream.standing.admits(turn.suspicion)]
 
-    async def _vacancy(self, suspicion: int) -> None:
-        self._waiting[suspicion] += 1
+    async def _vacancy(self, turn: Turn) -> None:
+        """Raises UpstreamUnreachable at the turn's stop."""
+        if turn.stop.is_set():
+            raise UpstreamUnreachable("It is too late to ask an upstream")
+        self._waiting[turn.suspicion] += 1
         self._vacated.clear()
         try:
             await self._vacated.wait()
         finally:
-            self._waiting[suspicion] -= 1
+            self._waiting[turn.suspicion] -= 1
             self._waiting += Counter()  # without what is at zero
 
     def _leave(self, answer: Answer) -> None:
@@ -264,5 +291,5 @@ def _in_flight(upstream: Upstream) -> int:
     return upstream.standing.in_flight
 
 
-def _rests_until(upstream: Upstream) -> float:
-    return upstream.standing.rests_until
+def _rest_seconds(upstream: Upstream) -> float:
+    return upstream.rest_seconds

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from batch_api.store import batches, files
 from batch_api.store.database import Database
 from batch_api.store.pages import Page
+from batch_api.store.tenancy import DEFAULT_TENANT
 
 _GOAL_SECONDS = 0.05
 _TURNS = 5
@@ -27,7 +28,7 @@ Fetch = Callable[[AsyncSession, str | None], Awaitable[Page[Any]]]
 
 
 async def _fill(database: Database, *, batch_count: int, file_count: int) -> None:
-    async with database.write.begin() as session:
+    async with database.of(DEFAULT_TENANT).write.begin() as session:
         for number in range(file_count):
             files.add(
                 session,
@@ -60,7 +61,7 @@ async def _walk(database: Database, fetch: Fetch) -> tuple[int, list[float]]:
     rows, after, has_more = 0, None, True
     while has_more:
         start = time.perf_counter()
-        async with database.read() as session:
+        async with database.of(DEFAULT_TENANT).read() as session:
             page = await fetch(session, after)
         seconds.append(time.perf_counter() - start)
         rows, has_more = rows + len(page.rows), page.has_more

@@ -21,7 +21,7 @@ from openai import OpenAI
 
 from tests.standin import Fault, Stats
 
-_START_SECONDS = 30
+_START_SECONDS = 120
 _STOP_SECONDS = 60
 _POLL_SECONDS = 0.02
 _TAIL_BYTES = 4000
@@ -71,7 +71,7 @@ class Program:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._sweep()
+        self.sweep()
         if error is not None:
             error.add_note(f"--- the end of {self._log.name} ---\n{self.log_tail()}")
 
@@ -83,16 +83,17 @@ class Program:
     def has_ended(self) -> bool:
         return self._running.poll() is not None
 
-    def start(self) -> Self:
-        self.spawn()
+    def start(self, **environment: str) -> Self:
+        """`environment`: besides the usual one, for this life."""
+        self.spawn(**environment)
         try:
             self.wait_until_ready()
         except BaseException:
-            self._sweep()
+            self.sweep()
             raise
         return self
 
-    def spawn(self) -> None:
+    def spawn(self, **environment: str) -> None:
         """Start without waiting for it to serve."""
         assert all(process.poll() is not None for process in self._started), "it runs already"
         with self._log.open("ab") as log:
@@ -100,7 +101,7 @@ class Program:
                 self._command,
                 stdout=log,
                 stderr=log,
-                env=self._environment,
+                env=self._environment | environment,
                 start_new_session=True,
             )
         self._started.append(process)
@@ -162,7 +163,7 @@ class Program:
             return False
         return True
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """End what is left of the sessions that the processes led."""
         for process in self._started:
             with contextlib.suppress(ProcessLookupError):
@@ -244,7 +245,7 @@ class StandinProcess(Program):
         self.fetch("/fault", method="PUT", body=msgspec.json.encode(fault))
 
     def seen(self) -> list[tuple[str, str]]:
-        """`("received" | "answered", text)`, in the order in which it happened."""
+        """`("received" | "answered" | "spoiled", text)`, in the order in which it happened."""
         lines = self._journal.read_text().split("\n")[:-1]
         return [(event, text) for event, _, text in (line.partition(" ") for line in lines)]
 

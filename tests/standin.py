@@ -5,12 +5,13 @@ Run as `python -m tests.standin --port N`, or in a test's own loop through `Stan
 
 import argparse
 import asyncio
+import gzip
 import os
 import random
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -20,8 +21,19 @@ import uvloop
 
 MODEL = "stand-in"
 
+MODELS = msgspec.json.encode(
+    {
+        "object": "list",
+        "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "tests"}],
+    }
+)
+
 _HEAD_END = b"\r\n\r\n"
 _PIECES = 10
+_PIECE = b"x" * 65536
+_ENDLESS_HEAD = (
+    b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{"choices": ["'
+)
 _REASONS = {200: b"OK", 400: b"Bad Request", 404: b"Not Found", 503: b"Service Unavailable"}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -33,12 +45,24 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after: str | None = None
     body: str | None = None
     """Instead of the completion, or of the error that belongs to the status."""
-    ending: Literal["whole", "slow", "half", "reset", "hang"] = "whole"
-    """`slow`: in ten pieces over `delay_ms`; `half`: closed in the middle of the body;
-    `reset`: the same with a TCP reset; `hang`: no byte, ever."""
+    headers: dict[str, str] = {}
+    """Beside the usual ones."""
+    is_gzipped: bool = False
+    ending: Literal["whole", "slow", "half", "reset", "closed", "hang", "endless", "die"] = "whole"
+    """`slow`: in ten pieces over `delay_ms`; `half`: closed in the middle of the body; `reset`: the
+    same with a TCP reset; `closed`: before its first byte; `hang`: no byte, ever; `endless`: a body
+    that goes on for as long as somebody reads it; `die`: this whole process does, as by a kill."""
     delay_ms: float = 0
     times: int | None = None
     """How often for the same text, before it is answered well; None: always."""
+    is_everywhere: bool = False
+    """Also where models are asked for; only for the fault of all requests."""
+
+    @property
+    def spoils(self) -> bool:
+        """What comes of it is no reason to be content with."""
+        is_verdict = self.status < 500 and self.status not in (408, 409, 425, 429)
+        return not is_verdict or self.body is not None
 
     def __str__(self) -> str:
         told = msgspec.json.encode(self).decode().replace(">", r"\u003e")
@@ -51,14 +75,24 @@ BROKEN_JSON = Fault(body='{"id": "chatcmpl-1", "object": "chat.comp')
 HANG = Fault(ending="hang")
 HALF = Fault(ending="half")
 RESET = Fault(ending="reset")
+FULL = Fault(status=503)
+CLOSED = Fault(ending="closed")
+DIE = Fault(ending="die")
+ENDLESS = Fault(ending="endless")
 
 
 class _Message(msgspec.Struct):
     content: str
 
 
-class _Chat(msgspec.Struct):
-    messages: list[_Message]
+class _Request(msgspec.Struct):
+    messages: list[_Message] = []
+    prompt: str = ""
+    input: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.messages[-1].content if self.messages else self.prompt or self.input
 
 
 @dataclass(slots=True)
@@ -67,6 +101,10 @@ class Stats:
 
     received: int = 0
     answered: int = 0
+    refused: int = 0
+    """For want of a place."""
+    models: int = 0
+    """So often it was asked for its models."""
     open: int = 0
     most_open: int = 0
     connections: int = 0
@@ -75,6 +113,11 @@ class Stats:
 def answer_to(text: str) -> str:
     """The content of the completion for a last message `text` (without its fault)."""
     return text[::-1]
+
+
+def vector_of(text: str) -> list[float]:
+    """The embedding of a text."""
+    return [float(len(text)), *(float(byte) for byte in text.encode()[:7])]
 
 
 def split_fault(content: str) -> tuple[Fault | None, str]:
@@ -97,7 +140,10 @@ class Standin:
         journal: Path | None = None,
     ) -> None:
         self.fault = fault
+        self.places: int | None = None
+        """Requests that are open at once; more are answered 503. None: any number."""
         self.stats = Stats()
+        self.connections: set[Connection] = set()
         self._jitter_ms = jitter_ms
         self._random = random.Random(seed)
         self._misbehaved: Counter[str] = Counter()
@@ -113,17 +159,31 @@ class Standin:
         told, text = split_fault(content)
         fault = self._due(told, text) if told else self.fault
         self.stats.received += 1
+        if self.places is not None and self.stats.open >= self.places:
+            self.stats.refused += 1
+            fault = FULL
         self.stats.open += 1
         self.stats.most_open = max(self.stats.most_open, self.stats.open)
         self._write("received", text)
         return fault, text
 
-    def leave(self, text: str, *, answered: bool) -> None:
+    async def has_answered(self, more: int) -> None:
+        """Wait until it has answered so many more requests."""
+        enough = self.stats.answered + more
+        while self.stats.answered < enough:  # noqa: ASYNC110 as the tests wait
+            await asyncio.sleep(0.001)
+
+    def drop_connections(self) -> None:
+        """As a proxy does that is restarted."""
+        for connection in list(self.connections):
+            connection.drop()
+
+    def leave(self, text: str, *, answered: bool, spoiled: bool = False) -> None:
         """Its answer is written, or its client is gone."""
         self.stats.open -= 1
         if answered:
             self.stats.answered += 1
-            self._write("answered", text)
+            self._write("spoiled" if spoiled else "answered", text)
 
     def delay_seconds(self, fault: Fault) -> float:
         jitter_ms = self._random.uniform(0, self._jitter_ms) if self._jitter_ms else 0.0
@@ -147,15 +207,21 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._text: str | None = None
         """Of the request that is being answered."""
+        self._fault = NO_FAULT
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's only behaves like one
         self._standin.stats.connections += 1
+        self._standin.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._standin.stats.connections -= 1
+        self._standin.connections.discard(self)
         if self._text is not None:
             self._leave(answered=False)
+
+    def drop(self) -> None:
+        self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -176,11 +242,12 @@ class Connection(asyncio.Protocol):
 
     def _route(self, line: bytes, body: bytes) -> None:
         match line:
-            case b"POST /v1/chat/completions":
-                self._chat(body)
+            case b"POST /v1/chat/completions" | b"POST /v1/completions" | b"POST /v1/embeddings":
+                self._request(line.removeprefix(b"POST ").decode(), body)
             case b"GET /v1/models":
-                models = [{"id": MODEL, "object": "model", "created": 0, "owned_by": "tests"}]
-                self._send_json({"object": "list", "data": models})
+                self._standin.stats.models += 1
+                fault = self._standin.fault
+                self._answer(fault if fault.is_everywhere else NO_FAULT, MODELS)
             case b"GET /stats":
                 self._send_json(self._standin.stats)
             case b"PUT /fault":
@@ -189,14 +256,17 @@ class Connection(asyncio.Protocol):
             case _:
                 self._transport.write(_message(404, _error(404)))
 
-    def _chat(self, body: bytes) -> None:
+    def _request(self, path: str, body: bytes) -> None:
         try:
-            content = msgspec.json.decode(body, type=_Chat).messages[-1].content
-        except (msgspec.DecodeError, IndexError):
+            content = msgspec.json.decode(body, type=_Request).text
+        except msgspec.DecodeError:
             self._transport.write(_message(400, _error(400)))
             return
-        fault, self._text = self._standin.receive(content)
-        answer = _answer(fault, self._text)
+        self._fault, self._text = self._standin.receive(content)
+        self._answer(self._fault, _completion(path, self._text))
+
+    def _answer(self, fault: Fault, good: bytes) -> None:
+        answer = _misbehaving(fault, good)
         seconds = self._standin.delay_seconds(fault)
         if fault.ending == "whole" and not seconds:
             self._finish(answer)
@@ -212,8 +282,22 @@ class Connection(asyncio.Protocol):
                 self._trickle(iter(_pieces(answer)), seconds / _PIECES)
             case "half" | "reset":
                 loop.call_later(seconds, self._break_off, answer, fault.ending == "reset")
+            case "closed":
+                loop.call_later(seconds, self._transport.close)
+            case "endless":
+                self._going_on = asyncio.create_task(self._go_on())
+            case "die":
+                os._exit(1)
             case "hang":
                 pass
+
+    async def _go_on(self) -> None:
+        """As fast as it is read."""
+        self._transport.write(_ENDLESS_HEAD)
+        while not self._transport.is_closing():
+            if self._transport.get_write_buffer_size() == 0:
+                self._transport.write(_PIECE)
+            await asyncio.sleep(0)
 
     def _trickle(self, pieces: Iterator[bytes], seconds: float) -> None:
         if self._transport.is_closing():
@@ -234,17 +318,18 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _finish(self, answer: bytes) -> None:
-        if self._text is None:  # its client went away meanwhile
+        if self._transport.is_closing():  # its client went away meanwhile
             return
         self._transport.write(answer)
-        self._leave(answered=True)
+        if self._text is not None:
+            self._leave(answered=True)
         if self._buffer:
             self.data_received(b"")
 
     def _leave(self, *, answered: bool) -> None:
         text, self._text = self._text, None
         assert text is not None
-        self._standin.leave(text, answered=answered)
+        self._standin.leave(text, answered=answered, spoiled=self._fault.spoils)
 
     def _send_json(self, content: object) -> None:
         self._transport.write(_message(200, msgspec.json.encode(content)))
@@ -255,23 +340,42 @@ def _content_length(head: bytes) -> int:
     return int(after.partition(b"\r\n")[0]) if found else 0
 
 
-def _answer(fault: Fault, text: str) -> bytes:
+def _misbehaving(fault: Fault, good: bytes) -> bytes:
+    body = good if fault.status == 200 else _error(fault.status)
     if fault.body is not None:
         body = fault.body.encode()
-    else:
-        body = _completion(text) if fault.status == 200 else _error(fault.status)
-    return _message(fault.status, body, retry_after=fault.retry_after)
+    headers = dict(fault.headers)
+    if fault.retry_after:
+        headers["retry-after"] = fault.retry_after
+    if fault.is_gzipped:
+        body, headers["content-encoding"] = gzip.compress(body), "gzip"
+    return _message(fault.status, body, headers)
 
 
-def _completion(text: str) -> bytes:
+def _completion(path: str, text: str) -> bytes:
+    """Of each endpoint, with the same figures."""
     content = msgspec.json.encode(answer_to(text))
     tokens = text.count(" ") + 1
+    usage = b'"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
+        *(tokens, tokens, 2 * tokens),
+    )
+    match path:
+        case "/v1/embeddings":
+            return (
+                b'{"object":"list","model":"%s","data":[{"object":"embedding","index":0,'
+                b'"embedding":%s}],%s}'
+                % (MODEL.encode(), msgspec.json.encode(vector_of(text)), usage)
+            )
+        case "/v1/completions":
+            return (
+                b'{"id":"cmpl-1","object":"text_completion","created":1795000000,"model":"%s",'
+                b'"choices":[{"index":0,"text":%s,"logprobs":null,"finish_reason":"stop"}],%s}'
+                % (MODEL.encode(), content, usage)
+            )
     return (
         b'{"id":"chatcmpl-1","object":"chat.completion","created":1795000000,"model":"%s",'
         b'"choices":[{"index":0,"message":{"role":"assistant","content":%s,"refusal":null},'
-        b'"logprobs":null,"finish_reason":"stop"}],'
-        b'"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}'
-        % (MODEL.encode(), content, tokens, tokens, 2 * tokens)
+        b'"logprobs":null,"finish_reason":"stop"}],%s}' % (MODEL.encode(), content, usage)
     )
 
 
@@ -281,12 +385,12 @@ def _error(status: int) -> bytes:
     return msgspec.json.encode({"error": error})
 
 
-def _message(status: int, body: bytes, *, retry_after: str | None = None) -> bytes:
-    wait = f"retry-after: {retry_after}\r\n".encode() if retry_after else b""
+def _message(status: int, body: bytes, headers: Mapping[str, str] = {}) -> bytes:
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
     return b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\n%scontent-length: %d\r\n\r\n%s" % (
         status,
         _REASONS.get(status, b"As Told"),
-        wait,
+        more,
         len(body),
         body,
     )

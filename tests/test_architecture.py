@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "problems": {"errors"},
     "envelope": {"errors", "problems"},
     "connection": {"errors"},
+    "forbidden": {"errors"},
     "gate": {"envelope", "errors"},
     "disconnect": set(),
     "standing": set(),
@@ -35,8 +36,10 @@ MAY_IMPORT = {
     "waiting": set(),
     "client": {"errors", "lifecycle", "schemas"},
     "supervisor": {"errors", "waiting"},
-    "api": {"store", "schemas", "envelope", "disconnect", "__version__"} | _UPSTREAMS | _BASIC,
-    "scheduler": {"store", "schemas"} | _UPSTREAMS | _BASIC,
+    "api": {"store", "schemas", "envelope", "disconnect", "forbidden", "__version__"}
+    | _UPSTREAMS
+    | _BASIC,
+    "scheduler": {"store", "schemas", "forbidden"} | _UPSTREAMS | _BASIC,
     "worker": {"engine", "schemas", "envelope", "disconnect"} | _BASIC,
 }
 """By part of the package. `cli` and `commands` build the object graph and may import all."""

@@ -1,9 +1,12 @@
 """Bad settings are one sentence and exit code 2, before anything serves."""
 
 import os
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from tests.server import Server
@@ -51,10 +54,27 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     assert refused == f"batch-api: Can't listen on 127.0.0.1:{port}: Address already in use.\n"
 
 
+def test_a_server_for_other_machines_without_any_key_is_refused(tmp_path: Path) -> None:
+    refused = _serve(tmp_path, "--host", "0.0.0.0", "--upstream", "http://127.0.0.1:9")
+
+    assert refused == (
+        "batch-api: Without a key, a server on 0.0.0.0 would let in whoever reaches it: make one "
+        "with `batch-api keys create NAME`, or say --allow-anyone.\n"
+    )
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("no folder")
 
     assert _serve(tmp_path).startswith("batch-api: The data folder")
+
+
+def test_a_data_folder_that_can_not_be_made_is_refused(tmp_path: Path) -> None:
+    refused = _refusal("serve", "--port", "0", "--data-dir", "/proc/nowhere/data")
+
+    assert refused.startswith("batch-api: The data folder /proc/nowhere/data")
+    assert refused.count("\n") == 1
 
 
 def test_a_second_server_on_a_data_folder_is_refused(tmp_path: Path) -> None:
@@ -63,6 +83,18 @@ def test_a_second_server_on_a_data_folder_is_refused(tmp_path: Path) -> None:
 
         assert refused.startswith("batch-api: The data folder")
         assert f"is in use by another batch-api (process {server.pid})" in refused
+
+
+def test_a_database_from_a_newer_version_is_refused(tmp_path: Path, migrated: Path) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copy(migrated, tmp_path / "data")
+    with closing(sqlite3.connect(tmp_path / "data" / migrated.name)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+
+    refused = _serve(tmp_path)
+
+    assert "was written by a newer batch-api (its schema is 9999); install that" in refused
+    assert refused.count("\n") == 1
 
 
 def test_a_model_folder_that_is_not_there_is_refused_before_anything_starts(

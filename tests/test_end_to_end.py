@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,87 @@ def test_every_question_of_a_batch_gets_its_answer(client: OpenAI) -> None:
     assert failed["response"]["status_code"] == 400
     assert failed["response"]["body"]["error"]["param"] == "temperature"
     assert failed["response"]["body"]["error"]["code"] == "decimal_above_max_value"
+
+
+def _nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    return schema
+
+
+def _answering(schema: dict[str, Any]) -> dict[str, Any]:
+    form = {"type": "json_schema", "json_schema": {"name": "d", "schema": schema}}
+    return {"response_format": form}
+
+
+_IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+_LINK = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}
+
+
+def _asked(*parts: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+TOO_MUCH: dict[str, tuple[dict[str, Any], str | None]] = {
+    "answers": ({"n": 10_000}, "n"),
+    "tokens": ({"max_tokens": 1_000_000_000}, "messages"),
+    "countless tokens": ({"max_tokens": 10**30}, "messages"),
+    "heat": ({"temperature": 9}, "temperature"),
+    "logprobs": ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    "stops": ({"stop": ["a"] * 5}, "stop"),
+    "a long stop": ({"stop": ["a" * 1_001]}, "stop[0]"),
+    "biases": ({"logit_bias": {str(token): 1 for token in range(1_025)}}, "logit_bias"),
+    "a long pattern": ({"guided_regex": "(a|b){1,9}" * 1_000}, "guided_regex"),
+    "a deep schema": (_answering(_nested(50)), "response_format"),
+    "a bottomless schema": (_answering(_nested(200)), None),
+    "a wide schema": (
+        _answering({"enum": ["x" * 100 + str(n) for n in range(2_000)]}),
+        "response_format",
+    ),
+    "choices": ({"guided_choice": ["a"] * 1_025}, "guided_choice"),
+    "tools": ({"tools": [{"type": "function", "function": {"name": "f"}}] * 129}, "tools"),
+    "messages": ({"messages": [{"role": "user", "content": "a"}] * 4_097}, "messages"),
+    "a long text": (_asked({"type": "text", "text": "a " * 200_000}), "messages"),
+    "a template": ({"chat_template": "{% for _ in range(10**9) %}{% endfor %}"}, "chat_template"),
+    "its variables": (
+        {"chat_template_kwargs": {"messages": "x"}},
+        "chat_template_kwargs.messages",
+    ),
+    "an image": (_asked(_IMAGE), "messages[0].content[0].type"),
+    "a link": (_asked(_LINK), "messages[0].content[0].image_url.url"),
+    "labels": ({"metadata": {str(number): "" for number in range(17)}}, "metadata"),
+}
+"""What makes a request too costly, and the parameter that the error names."""
+
+
+def test_each_line_that_asks_for_too_much_is_an_error_and_the_others_are_answered(
+    client: OpenAI,
+) -> None:
+    good = [_line(f"good-{n}", f"What is {n}+{n}?", temperature=0) for n in range(3)]
+    bad = [_line(what, "What is 2+2?", **asked) for what, (asked, _) in TOO_MUCH.items()]
+
+    batch = _run(client, [good[0], *bad, *good[1:]])
+
+    errors = _content(client, batch.error_file_id)
+    assert {line["custom_id"]: _refusal(line["response"]) for line in errors} == {
+        what: (400, param) for what, (_, param) in TOO_MUCH.items()
+    }
+    answered = _content(client, batch.output_file_id)
+    assert [_answer(line) for line in answered] == ["0", "2", "4"]
+
+
+def _refusal(response: dict[str, Any]) -> tuple[int, str | None]:
+    return response["status_code"], response["body"]["error"]["param"]
+
+
+def test_a_single_request_that_asks_for_too_much_is_refused_alike(server: Server) -> None:
+    for what, (asked, param) in TOO_MUCH.items():
+        body = json.dumps(_line(what, "What is 2+2?", **asked)["body"]).encode()
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            server.fetch(ENDPOINT, method="POST", body=body)
+        with refused.value as answer:
+            assert (answer.status, json.load(answer)["error"]["param"]) == (400, param), what
 
 
 def test_a_chat_request_is_answered_while_a_batch_runs_and_ahead_of_its_lines(
@@ -148,7 +230,7 @@ def test_the_model_is_listed(client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["demo"]
 
 
-def test_a_killed_worker_is_replaced_and_its_requests_are_answered(
+def test_a_killed_worker_is_replaced_and_its_requests_and_chats_are_answered(
     server: Server, client: OpenAI
 ) -> None:
     lines = [_line(f"count-{n}", "Count to 60.", max_tokens=60) for n in range(150)]
@@ -157,7 +239,11 @@ def test_a_killed_worker_is_replaced_and_its_requests_are_answered(
     done = _done(_wait_for_some_done(client, batch))
 
     killed.kill()
+    completion = client.chat.completions.create(
+        model="demo", messages=[{"role": "user", "content": "What is 2+2?"}], temperature=0
+    )
 
+    assert completion.choices[0].message.content == "4"
     assert 0 < done < 150
     batch = _wait_for(client, batch, "completed")
     assert batch.request_counts is not None
@@ -173,9 +259,10 @@ def test_a_killed_worker_is_replaced_and_its_requests_are_answered(
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_the_worker_ends_with_the_server(tmp_path: Path, end: signal.Signals) -> None:
     with Server(tmp_path) as server:
-        worker = _worker(server)
+        _worker(server)
+        started = psutil.Process(server.pid).children(recursive=True)
         psutil.Process(server.pid).send_signal(end)
-        gone, alive = psutil.wait_procs([worker], timeout=30)
+        gone, alive = psutil.wait_procs(started, timeout=30)
 
     assert gone
     assert not alive

@@ -19,16 +19,19 @@ from batch_api.api import (
     retries,
     uploads,
 )
-from batch_api.api.deps import AllParts
+from batch_api.api.deps import AllParts, caller
 from batch_api.api.documents import document
-from batch_api.api.keys import check_key
+from batch_api.api.keys import Keyring
+from batch_api.api.quotas import Quotas
 from batch_api.api.rare_routes import RareRoutes
+from batch_api.api.rates import Rates
 from batch_api.clock import Clock
 from batch_api.envelope import install, render
 from batch_api.errors import APIError, OutOfSpace, Unavailable
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
+from batch_api.store.tenancy import NOBODY
 from batch_api.store.trouble import DiskFailed, StoreError, is_out_of_space, is_passing
 from batch_api.upstreams import Upstreams
 
@@ -43,6 +46,7 @@ def create_app(
     settings: Settings,
     clock: Clock,
     ring: Callable[[], None],
+    keyring: Keyring,
 ) -> FastAPI:
     """`ring` wakes the scheduler; it is called after the commit of what it shall see."""
     app = FastAPI(
@@ -53,11 +57,15 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
+    app.state.keyring = keyring
+    app.state.rates = Rates(settings.max_requests_per_minute, clock)
+    app.state.database = database
     app.state.parts = AllParts(
-        database=database,
+        database=database.of(NOBODY),
         blobs=blobs,
         upstreams=upstreams,
         rare_routes=RareRoutes(upstreams, clock),
+        quotas=Quotas(settings),
         settings=settings,
         clock=clock,
         ring=ring,
@@ -68,18 +76,18 @@ def create_app(
     app.add_exception_handler(StoreError, _on_trouble)
     app.add_exception_handler(DiskFailed, _on_failure)
     for routes in (files, uploads, batches, retries, results, lines, models, inference):
-        app.include_router(routes.router, dependencies=[Depends(check_key)])
+        app.include_router(routes.router, dependencies=[Depends(caller)])
     app.include_router(health.router)
     app.include_router(reference.router)
-    document(app, settings)
+    document(app, settings, keyring)
     return app
 
 
 async def _on_failure(request: Request, error: Exception) -> Response:
     """The process ends; whoever asked is told before."""
     assert isinstance(error, DiskFailed)
-    parts: AllParts = request.app.state.parts
-    parts.database.give_up(error)
+    database: Database = request.app.state.database
+    database.give_up(error)
     return render(APIError("The server's disk has failed."))
 
 

@@ -18,9 +18,9 @@ from batch_api.schemas.batches import Batch, DeletedBatch, NewBatch
 from batch_api.schemas.ids import batch_id, file_id
 from batch_api.schemas.lists import Listing
 from batch_api.settings import window_seconds
-from batch_api.store import batches, files, requests
+from batch_api.store import batches, files
 from batch_api.store.pages import UnknownCursor
-from batch_api.store.tables import BatchRow
+from batch_api.store.tables import BatchRow, FileRow
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -52,8 +52,9 @@ async def create(
         fresh = batch_id()
         id = await creation.claim(session, fresh, asked=new.model_dump(), now=now)
         if id == fresh:
-            await _check_input(session, new.input_file_id, now=now)
-            row = _add(session, id, new, created_at=int(now))
+            file = await _input(session, new.input_file_id, now=now)
+            await parts.quotas.check_batches(session)
+            row = _add(session, id, new, input_bytes=file.bytes, created_at=int(now))
         else:
             row = await find_batch(session, id)
     await failpoint("create_crash_after_store")
@@ -88,8 +89,7 @@ async def delete(id: str, parts: Parts) -> DeletedBatch:
         row = await find_batch(session, id)
         if not BatchStatus(row.status).is_final:
             raise Conflict(f"Cannot delete a batch with status '{row.status}'.")
-        await requests.remove(session, row.number)
-        await batches.remove(session, row.number)
+        await batches.remove(session, row.number, now=parts.clock.now())
     return DeletedBatch(id=id)
 
 
@@ -124,7 +124,7 @@ async def _check_endpoint(endpoint: str, rare_routes: RareRoutes) -> None:
         )
 
 
-async def _check_input(session: AsyncSession, id: str, *, now: float) -> None:
+async def _input(session: AsyncSession, id: str, *, now: float) -> FileRow:
     row = await files.get(session, id, now=now)
     if row is None:
         raise no_such_file(id, param="input_file_id")
@@ -134,9 +134,12 @@ async def _check_input(session: AsyncSession, id: str, *, now: float) -> None:
             param="input_file_id",
             code="invalid_value",
         )
+    return row
 
 
-def _add(session: AsyncSession, id: str, new: NewBatch, *, created_at: int) -> BatchRow:
+def _add(
+    session: AsyncSession, id: str, new: NewBatch, *, input_bytes: int, created_at: int
+) -> BatchRow:
     expiry = new.output_expires_after
     return batches.add(
         session,
@@ -144,6 +147,7 @@ def _add(session: AsyncSession, id: str, new: NewBatch, *, created_at: int) -> B
         endpoint=new.endpoint,
         completion_window=new.completion_window,
         input_file_id=new.input_file_id,
+        input_bytes=input_bytes,
         output_file_id=file_id(),
         error_file_id=file_id(),
         created_at=created_at,

@@ -3,8 +3,8 @@
 Besides the error handler this is the only place that sees the HTTP request itself.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Request
@@ -12,36 +12,31 @@ from pydantic import BaseModel
 
 from batch_api.api.decoding import decoded
 from batch_api.api.idempotency import Creation
+from batch_api.api.incoming import Incoming
+from batch_api.api.keys import Keyring
+from batch_api.api.quotas import Quotas
 from batch_api.api.rare_routes import RareRoutes
+from batch_api.api.rates import Rates
 from batch_api.clock import Clock
 from batch_api.envelope import parse, read_whole, too_large
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
-from batch_api.store.database import Database
+from batch_api.store.database import Database, OneTenant
 from batch_api.upstreams import Upstreams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllParts:
-    database: Database
+    database: OneTenant
+    """Whoever calls sees nothing else of the database."""
     blobs: Blobs
     upstreams: Upstreams
     rare_routes: RareRoutes
+    quotas: Quotas
     settings: Settings
     clock: Clock
     ring: Callable[[], None]
     """Wakes the scheduler; only after the commit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A body that streams in, and what its headers say of it."""
-
-    content_type: str
-    announced_bytes: int
-    """0 if it isn't known."""
-    chunks: AsyncIterator[bytes]
-    """Decompressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +52,40 @@ class Call:
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _parts(request: Request) -> AllParts:
+async def nobodys_parts(request: Request) -> AllParts:
     parts: AllParts = request.app.state.parts
     return parts
+
+
+NobodysParts = Annotated[AllParts, Depends(nobodys_parts)]
+"""For routes that need no key: of the database they see nothing."""
+
+
+async def _trouble(request: Request) -> Exception | None:
+    database: Database = request.app.state.database
+    return database.trouble
+
+
+Trouble = Annotated[Exception | None, Depends(_trouble)]
+"""Why something could not be written a moment ago."""
+
+
+async def caller(
+    request: Request, authorization: Annotated[str, Header(include_in_schema=False)] = ""
+) -> str:
+    """The tenant. Raises InvalidKey and TooManyRequests, before anything of the body is read."""
+    keyring: Keyring = request.app.state.keyring
+    rates: Rates = request.app.state.rates
+    tenant = keyring.admit(authorization)
+    request.state.headers = rates.take(tenant)
+    return tenant
+
+
+async def _parts(
+    request: Request, parts: NobodysParts, tenant: Annotated[str, Depends(caller)]
+) -> AllParts:
+    database: Database = request.app.state.database
+    return replace(parts, database=database.of(tenant))
 
 
 Parts = Annotated[AllParts, Depends(_parts)]

@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from batch_api.api.keys import Keyring
 from batch_api.schemas.batches import NewBatch
 from batch_api.schemas.errors import ErrorEnvelope
 from batch_api.schemas.uploads import NewUpload, UploadCompletion
@@ -42,7 +43,7 @@ _HEADERS: dict[int, dict[str, Any]] = {
     507: {"x-should-retry": {"schema": {"const": "false"}}},
 }
 _REQUEST_ID = {"schema": {"type": "string"}, "description": "For the server's logs."}
-_ALWAYS = (401, 500, 503)
+_ALWAYS = (401, 429, 500, 503)
 _WITH_A_BODY = (400, 413, 415, 507)
 
 
@@ -81,13 +82,14 @@ def links(**targets: Mapping[str, Any]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def document(app: FastAPI, settings: Settings) -> None:
+def document(app: FastAPI, settings: Settings, keyring: Keyring) -> None:
     """Replace what `app` says of itself, once it has all its routes."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _openapi(app, settings)
-        return app.openapi_schema
+        # The first key may come at any time.
+        return app.openapi_schema | ({"security": [{"key": []}]} if keyring.is_needed else {})
 
     app.openapi = openapi  # type: ignore[method-assign]
 
@@ -111,9 +113,7 @@ def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
             operation["responses"].pop("422", None)
             for response in operation["responses"].values():
                 response.setdefault("headers", {})["x-request-id"] = _REQUEST_ID
-    if settings.api_key is not None:
-        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{"key": []}]
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     return document
 
 

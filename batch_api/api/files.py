@@ -72,8 +72,11 @@ _BINARY = {
 async def create(incoming: IncomingBody, parts: Parts, creation: TheCreation) -> File:
     """The bytes are on the disk before the row speaks of them, and the row before the answer."""
     id = file_id()
-    async with parts.blobs.receiving(id) as writer:
-        described = await receive(incoming, writer, parts.settings)
+    async with (
+        parts.quotas.receiving(parts.database, incoming) as body,
+        parts.blobs.receiving(id) as writer,
+    ):
+        described = await receive(body, writer, parts.settings)
         written = await parts.blobs.publish(id, writer)
     return as_file(await record(parts.blobs, id, _add(parts, id, described, written, creation)))
 
@@ -175,6 +178,7 @@ async def _add(
         claimed = await creation.claim(session, id, asked=asked, now=now)
         if claimed != id:
             return await _get(session, claimed, now)
+        await parts.quotas.check_stored(session, written.bytes)
         return files.add(
             session,
             id=id,

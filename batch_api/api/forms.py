@@ -5,7 +5,7 @@ What its fields mean is not known here.
 
 from collections.abc import Callable, Collection, Mapping
 
-from batch_api.api.deps import Incoming
+from batch_api.api.incoming import Incoming
 from batch_api.api.jsonl import HEAD_BYTES
 from batch_api.api.multipart import FormParser
 from batch_api.errors import BadRequest, TooLarge

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from batch_api.api.deps import AllParts, Parts
+from batch_api.api.deps import AllParts, NobodysParts, Trouble
 from batch_api.api.documents import errors
 from batch_api.errors import Unavailable
 from batch_api.store import batches
@@ -29,12 +29,12 @@ async def alive() -> dict[str, str]:
 
 
 @router.get("/ready", operation_id="isReady", responses=errors())
-async def ready(parts: Parts) -> Response:
+async def ready(parts: NobodysParts, trouble: Trouble) -> Response:
     """200 if the store and at least one upstream answer, else 503.
 
     `degraded` names the checks whose status is not `ok`.
     """
-    store, upstreams = await asyncio.gather(_store(parts), _upstreams(parts))
+    store, upstreams = await asyncio.gather(_store(parts, trouble), _upstreams(parts))
     checks = {"store": store, "disk": _disk(parts.blobs.room), "upstreams": upstreams}
     degraded = [name for name, check in checks.items() if check["status"] != "ok"]
     report: dict[str, Any] = {"status": "ready", "degraded": degraded, "checks": checks}
@@ -46,14 +46,14 @@ async def ready(parts: Parts) -> Response:
     return JSONResponse(report | refusal.body, status_code=503, headers=refusal.headers)
 
 
-async def _store(parts: AllParts) -> Check:
+async def _store(parts: AllParts, trouble: Exception | None) -> Check:
     """`troubled`: reading works, but something could not be written a moment ago."""
     try:
         async with asyncio.timeout(_STORE_SECONDS), parts.database.read() as session:
             await batches.page(session, after=None, limit=0)
     except (StoreError, TimeoutError):
         return {"status": "away"}
-    if (trouble := parts.database.trouble) is not None:
+    if trouble is not None:
         return {"status": "troubled", "reason": str(trouble).splitlines()[0]}
     return {"status": "ok"}
 
@@ -69,10 +69,12 @@ def _disk(room: Room) -> Check:
 
 
 async def _upstreams(parts: AllParts) -> Check:
-    """`some`: not all of them tell their models."""
+    """`some`: not all of them tell their models, or are known to answer."""
     try:
         async with asyncio.timeout(_UPSTREAM_SECONDS):
             models = await parts.upstreams.models()
     except (UpstreamUnusable, TimeoutError):
         return {"status": "away"}
-    return {"status": "ok" if models.are_all else "some", "models": len(models.objects)}
+    counts = {"up": parts.upstreams.count(up=True), "down": parts.upstreams.count(up=False)}
+    is_whole = models.are_all and not counts["down"]
+    return {"status": "ok" if is_whole else "some", "models": len(models.objects), **counts}

@@ -1,6 +1,8 @@
 """Single requests, passed on to an upstream byte for byte, ahead of the batches."""
 
+import asyncio
 import json
+from collections.abc import Collection
 
 from fastapi import APIRouter, Response
 from starlette.types import Receive, Scope, Send
@@ -9,6 +11,7 @@ from batch_api.api.deps import Call, Parts, TheCall
 from batch_api.api.documents import errors, takes_any
 from batch_api.disconnect import while_connected
 from batch_api.errors import APIError, Unavailable
+from batch_api.forbidden import check_body
 from batch_api.schemas.priority import PRIORITY_HEADER
 from batch_api.unusable import AnswerTooLarge, UpstreamAway, UpstreamBroke, UpstreamUnreachable
 from batch_api.upstream import OVERLOADED, Answer, retry_after_seconds
@@ -18,6 +21,8 @@ router = APIRouter(tags=["inference"])
 
 _KEPT_HEADERS = ("content-type", "cache-control", "retry-after-ms", "x-should-retry")
 _RETRY_AFTER_SECONDS = 1
+_LONG_BYTES = 64 * 1024  # to look through a longer body could hold up the event loop
+_FORM_BEGINS = b"--"
 
 
 class BadGateway(APIError):
@@ -48,7 +53,18 @@ _REPLY = {
 
 async def pass_on(call: TheCall, parts: Parts) -> Response:
     """The upstream judges the body, and answers 404 to what it doesn't have."""
+    await _check(call.body, parts.settings.allowed_media_hosts)
     return Relay(parts.upstreams, call)
+
+
+async def _check(body: bytes, media_hosts: Collection[str]) -> None:
+    """Raises BadRequest. Whatever it is called, what begins as no form may be read as JSON."""
+    if body.startswith(_FORM_BEGINS):
+        return
+    if len(body) > _LONG_BYTES:
+        await asyncio.to_thread(check_body, body, media_hosts)
+    else:
+        check_body(body, media_hosts)
 
 
 for _path, (_name, _required) in _ENDPOINTS.items():

@@ -1,14 +1,32 @@
-"""Who may call `/v1`: everybody, or who knows the key of the settings."""
+"""Who may come in, and as whom: the keys of the settings and of the database."""
 
+import asyncio
+import hashlib
 import hmac
-from typing import Annotated
+import logging
+import math
+from collections.abc import Mapping
+from typing import Self
 
-from fastapi import Header
-
-from batch_api.api.deps import Parts
+from batch_api.clock import Clock
 from batch_api.errors import APIError
+from batch_api.settings import Settings
+from batch_api.store import keys
+from batch_api.store.database import Database
+from batch_api.store.keys import Key
+from batch_api.store.orders import Orders, carry_out
+from batch_api.store.tenancy import DEFAULT_TENANT
+from batch_api.store.trouble import StoreError, passes
+from batch_api.waiting import wait
+
+log = logging.getLogger(__name__)
 
 _SCHEME = "bearer"
+_ROUND_SECONDS = 0.25
+_PATIENCE_SECONDS = 5
+_USE_SECONDS = 60
+_INDEXED_BYTES = 8
+"""Of a hash: enough to find a key by, not to know it by."""
 
 
 class InvalidKey(APIError):
@@ -20,15 +38,119 @@ class InvalidKey(APIError):
         super().__init__(message, headers={"www-authenticate": "Bearer"})
 
 
-async def check_key(
-    parts: Parts, authorization: Annotated[str, Header(include_in_schema=False)] = ""
-) -> None:
-    """Raises InvalidKey, before anything of the body is read."""
-    key = parts.settings.api_key
-    if key is None:
-        return
-    scheme, _, given = authorization.partition(" ")
-    if scheme.lower() != _SCHEME:
-        raise InvalidKey("You didn't provide an API key: send it as 'Authorization: Bearer KEY'.")
-    if not hmac.compare_digest(given.strip().encode(), key.get_secret_value().encode()):
-        raise InvalidKey("Incorrect API key provided.")
+class Keyring:
+    """All keys, in memory: nobody but this process changes them, by the orders that commands leave.
+
+    To be opened before anything is served; `run` takes the orders that come later.
+    """
+
+    def __init__(self, database: Database, settings: Settings, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._orders = Orders(settings.data_dir)
+        secret = settings.api_key
+        self._of_settings = (
+            []
+            if secret is None
+            else [Key("settings", hashed(secret.get_secret_value().encode()), DEFAULT_TENANT, None)]
+        )
+        self._keys: Mapping[bytes, Key] = {}
+        self._is_any = True
+        self._used: set[str] = set()
+        self._use_recorded_at = clock.monotonic()
+
+    @classmethod
+    async def open(cls, database: Database, settings: Settings, clock: Clock) -> Self:
+        keyring = cls(database, settings, clock)
+        if not await keyring.take_orders_once():
+            await keyring._load()
+        return keyring
+
+    @property
+    def is_needed(self) -> bool:
+        """Once there has been a key, one is needed."""
+        return self._is_any
+
+    def admit(self, authorization: str) -> str:
+        """The tenant of whoever sent this header, in which each character is a byte.
+
+        Raises InvalidKey.
+        """
+        if not self._is_any:
+            return DEFAULT_TENANT
+        scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() != _SCHEME:
+            raise InvalidKey(
+                "You didn't provide an API key: send it as 'Authorization: Bearer KEY'."
+            )
+        key = self.find(secret.strip().encode("latin-1"))
+        if key is None:
+            raise InvalidKey("Incorrect API key provided.")
+        self._used.add(key.id)
+        return key.tenant
+
+    def find(self, secret: bytes) -> Key | None:
+        """None if it is unknown, revoked or too old."""
+        sha256 = hashed(secret)
+        key = self._keys.get(sha256[:_INDEXED_BYTES])
+        if key is None or not hmac.compare_digest(key.sha256, sha256):
+            return None
+        is_over = key.expires_at is not None and key.expires_at <= self._clock.now()
+        return None if is_over else key
+
+    async def run(self, stop: asyncio.Event) -> None:
+        seconds = _ROUND_SECONDS
+        while not await wait(stop, seconds):
+            seconds = _ROUND_SECONDS if await self._round() else _PATIENCE_SECONDS
+        self._use_recorded_at = -math.inf
+        await self._round()
+
+    async def take_orders_once(self) -> int:
+        """Carry out what commands have asked for; return how much that was.
+
+        An order is removed when a key that it revokes lets nobody in any more.
+        """
+        waiting = await asyncio.to_thread(self._orders.waiting)
+        if waiting:
+            async with self._database.write.begin() as session:
+                await carry_out(session, waiting)
+            await self._load()
+            await asyncio.to_thread(self._orders.remove, waiting)
+        return len(waiting)
+
+    async def record_use_once(self) -> None:
+        """When keys were used: for whoever lists them, and no more often than each minute."""
+        now = self._clock.monotonic()
+        if not self._used or now - self._use_recorded_at < _USE_SECONDS:
+            return
+        used, self._used = self._used, set()
+        try:
+            async with self._database.write.begin() as session:
+                await keys.mark_used(session, used, now=self._clock.now())
+        except StoreError:
+            self._used |= used
+            raise
+        self._use_recorded_at = now
+
+    async def _round(self) -> bool:
+        """Whether it came through. Raises what does not pass by itself."""
+        try:
+            await self.take_orders_once()
+            await self.record_use_once()
+        except (OSError, StoreError) as error:
+            if not passes(error):
+                raise
+            log.error("orders and the use of keys wait", exc_info=error)
+            return False
+        return True
+
+    async def _load(self) -> None:
+        async with self._database.read() as session:
+            valid = [*await keys.valid(session), *self._of_settings]
+            self._is_any = bool(self._of_settings) or await keys.is_any(session)
+        self._keys = {key.sha256[:_INDEXED_BYTES]: key for key in valid}
+
+
+def hashed(secret: bytes) -> bytes:
+    """Not slow on purpose, nor salted: nobody guesses a secret of 256 bits."""
+    return hashlib.sha256(secret).digest()

@@ -32,14 +32,20 @@ class FormParser:
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._disposition = b""
+        self._has_begun = False
         self._is_over = False
 
     def feed(self, chunk: bytes) -> None:
         """Raises BadRequest, and whatever the receiver raises."""
+        if not self._has_begun:
+            # Else the parser would skip more than these, as far as the chunk goes.
+            chunk = chunk.lstrip(b"\r\n")
+            self._has_begun = bool(chunk)
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise BadRequest(f"The multipart body can't be parsed: {error}.") from error
+            # Not in the parser's words: they tell of places in a chunk, which nobody knows.
+            raise BadRequest("The multipart body can't be parsed.") from error
 
     def close(self) -> None:
         if not self._is_over:

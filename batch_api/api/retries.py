@@ -13,7 +13,7 @@ from batch_api.schemas.batches import Batch
 from batch_api.schemas.ids import batch_id, file_id
 from batch_api.settings import window_seconds
 from batch_api.store import batches, files
-from batch_api.store.tables import BatchRow
+from batch_api.store.tables import BatchRow, FileRow
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -34,32 +34,43 @@ async def retry(id: str, parts: Parts, creation: TheCreation) -> Batch:
         claimed = await creation.claim(session, fresh, asked=id, now=now)
         if claimed == fresh:
             old = await find_batch(session, id)
-            await _check(session, old, now=now)
-            row = _continue(session, old, fresh, created_at=int(now))
+            input = await _check(session, old, now=now)
+            await parts.quotas.check_batches(session)
+            row = _continue(session, old, fresh, input_bytes=input.bytes, created_at=int(now))
         else:
             row = await find_batch(session, claimed)
     parts.ring()
     return as_batch(row)
 
 
-async def _check(session: AsyncSession, old: BatchRow, *, now: float) -> None:
-    """Raises Conflict."""
+async def _check(session: AsyncSession, old: BatchRow, *, now: float) -> FileRow:
+    """The input. Raises Conflict."""
     if not old.is_over or old.status == BatchStatus.FAILED:
         raise Conflict(f"Cannot retry a batch with status '{old.status}'.")
     if old.completed == (old.total or 0):
         raise Conflict("Every line of this batch has been answered: there is nothing to retry.")
-    for id in (old.input_file_id, *([old.output_file_id] if old.has_output_file else [])):
-        if await files.get(session, id, now=now) is None:
-            raise Conflict(f"Cannot retry this batch: its file '{id}' was deleted.")
+    if old.has_output_file:
+        await _file(session, old.output_file_id, now=now)
+    return await _file(session, old.input_file_id, now=now)
 
 
-def _continue(session: AsyncSession, old: BatchRow, id: str, *, created_at: int) -> BatchRow:
+async def _file(session: AsyncSession, id: str, *, now: float) -> FileRow:
+    row = await files.get(session, id, now=now)
+    if row is None:
+        raise Conflict(f"Cannot retry this batch: its file '{id}' was deleted, or has expired.")
+    return row
+
+
+def _continue(
+    session: AsyncSession, old: BatchRow, id: str, *, input_bytes: int, created_at: int
+) -> BatchRow:
     return batches.add(
         session,
         id=id,
         endpoint=old.endpoint,
         completion_window=old.completion_window,
         input_file_id=old.input_file_id,
+        input_bytes=input_bytes,
         output_file_id=file_id(),
         error_file_id=file_id(),
         created_at=created_at,

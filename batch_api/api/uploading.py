@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batch_api.api.deps import Incoming
 from batch_api.api.forms import Form
+from batch_api.api.incoming import Incoming
 from batch_api.api.jsonl import check_first_line
 from batch_api.envelope import validate
 from batch_api.schemas.files import NewFile

@@ -69,8 +69,11 @@ async def add_part(
     _check_is_open(await _find(parts, upload_id), parts.clock.now())
     id = part_id()
     form = Form(file_part="data", fields=(), limit=lambda _: parts.settings.max_part_bytes)
-    async with parts.blobs.receiving(id) as writer:
-        await form.receive(incoming, writer)
+    async with (
+        parts.quotas.receiving(parts.database, incoming) as body,
+        parts.blobs.receiving(id) as writer,
+    ):
+        await form.receive(body, writer)
         form.check_has_file()
         written = await parts.blobs.publish(id, writer)
     part = await record(parts.blobs, id, _add_part(parts, upload_id, id, written, creation))
@@ -163,6 +166,7 @@ async def _add_part(
             return await uploads.get_part(session, claimed)
         if await uploads.count_parts(session, upload.number) >= MOST_PARTS:
             raise BadRequest(f"An upload has at most {MOST_PARTS} parts.")
+        await parts.quotas.check_stored(session, written.bytes)
         return uploads.add_part(
             session,
             id=id,

@@ -50,7 +50,7 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
             unfinished.unlink()
             raise
         unfinished.replace(target)
-        sync_folder(target)
+        _sync_folder(target)
 
 
 def remove(target: Path) -> None:
@@ -59,7 +59,7 @@ def remove(target: Path) -> None:
         target.unlink(missing_ok=True)
 
 
-def sync_folder(path: Path) -> None:
+def _sync_folder(path: Path) -> None:
     """So that the names in the folder of `path` are on the disk."""
     folder = os.open(path.absolute().parent, os.O_RDONLY)
     try:

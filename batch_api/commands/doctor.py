@@ -20,10 +20,11 @@ _SOMETHING_IS_WRONG = 1
 
 def doctor(data_dir: Path, *, deep: bool, mends: bool, as_json: bool) -> int:
     """Prints what it found and returns the exit code. Raises Unusable."""
+    now = Clock().now()
     if mends:
-        done = repair(data_dir, deep=deep, now=Clock().now(), lost=_lost)
+        done = repair(data_dir, deep=deep, now=now, lost=_lost)
     else:
-        done = Repair((), None, inspect(data_dir, deep=deep))
+        done = Repair((), None, inspect(data_dir, deep=deep, now=now))
     print(_as_json(done) if as_json else "\n".join(_sentences(data_dir, done, deep=deep)))
     return _ALL_RIGHT if done.left.is_all_right else _SOMETHING_IS_WRONG
 

@@ -15,7 +15,7 @@ from typing import Self
 import msgspec
 
 from batch_api.client.input import InputUnusable, first_url
-from batch_api.client.output import check_targets, errors_beside, remove, replacing, sync_folder
+from batch_api.client.output import check_targets, errors_beside, remove, replacing
 from batch_api.client.progress import display
 from batch_api.commands.embedded import Embedded, embedded
 from batch_api.commands.listening import stop_on_signals
@@ -24,7 +24,9 @@ from batch_api.lifecycle import BatchStatus
 from batch_api.schemas.ids import batch_id, file_id
 from batch_api.settings import Settings
 from batch_api.store import batches, files
+from batch_api.store.folders import sync
 from batch_api.store.tables import BatchRow
+from batch_api.store.tenancy import DEFAULT_TENANT
 
 _POLL_SECONDS = 0.2
 _COPY_BYTES = 1024 * 1024
@@ -69,6 +71,7 @@ async def run_job(job: Job, settings: Settings) -> int:
             "data_dir": job.state,
             # The limits of a server that strangers use; this file is the caller's own.
             "max_batch_lines": _ENOUGH_LINES,
+            "max_queued_lines": _ENOUGH_LINES,
             "max_batch_file_bytes": _ENOUGH_BYTES,
         }
     )
@@ -144,7 +147,7 @@ async def _create(job: Job, it: Embedded, endpoint: str) -> str:
             while chunk := await asyncio.to_thread(file.read, _COPY_BYTES):
                 await writer.write(chunk)
         written = await it.blobs.publish(input_id, writer)
-    async with it.database.write.begin() as session:
+    async with it.database.of(DEFAULT_TENANT).write.begin() as session:
         files.add(
             session,
             id=input_id,
@@ -227,7 +230,7 @@ def _put(source: Path | None, target: Path) -> None:
 
 def _remove_state(job: Job) -> None:
     job.state.rename(job.removed)
-    sync_folder(job.removed)
+    sync(job.removed.absolute().parent)
     _sweep(job)
 
 

@@ -7,9 +7,12 @@ import socket
 
 from batch_api import __version__
 from batch_api.api.app import create_app
+from batch_api.api.keys import Keyring
 from batch_api.commands.embedded import embedded
+from batch_api.commands.keys import has_keys
 from batch_api.commands.listening import bind, listen, stop_on_signals
-from batch_api.gate import Visitors
+from batch_api.errors import Unusable
+from batch_api.gate import Visitors, is_loopback
 from batch_api.settings import DEMO_MODEL, Settings, Task, served_name
 
 # Lines to paste.
@@ -19,8 +22,13 @@ _TRY: dict[Task, str] = {
 }
 
 
+class AnyoneLetIn(Unusable):
+    pass
+
+
 async def serve(settings: Settings) -> None:
     """Until a signal. Raises Unusable, also in an exception group."""
+    await check_exposure(settings)
     with bind(settings.host, settings.port) as listener:
         await _serve(settings, listener)
 
@@ -28,6 +36,7 @@ async def serve(settings: Settings) -> None:
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     stop = stop_on_signals()
     async with embedded(settings) as it, asyncio.TaskGroup() as group:
+        keyring = await Keyring.open(it.database, settings, it.clock)
         app = create_app(
             database=it.database,
             blobs=it.blobs,
@@ -35,7 +44,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             settings=settings,
             clock=it.clock,
             ring=it.scheduler.ring,
+            keyring=keyring,
         )
+        group.create_task(keyring.run(stop))
         group.create_task(it.scheduler.run(stop))
         group.create_task(
             listen(
@@ -50,6 +61,17 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         # What has been made by now stays for good: no need to look at it for garbage again.
         gc.freeze()
         print(_banner(settings, listener), flush=True)
+
+
+async def check_exposure(settings: Settings) -> None:
+    """Who needs no key must be on this machine. Raises AnyoneLetIn."""
+    if is_loopback(settings.host) or settings.allow_anyone or settings.api_key is not None:
+        return
+    if not await has_keys(settings.data_dir):
+        raise AnyoneLetIn(
+            f"Without a key, a server on {settings.host} would let in whoever reaches it: make one "
+            "with `batch-api keys create NAME`, or say --allow-anyone."
+        )
 
 
 def _banner(settings: Settings, listener: socket.socket) -> str:

@@ -5,8 +5,9 @@ from http import HTTPStatus
 
 import msgspec
 
+from batch_api.errors import APIError
 from batch_api.lifecycle import RequestState
-from batch_api.schemas.ids import line_id
+from batch_api.schemas.ids import line_id, request_id
 from batch_api.schemas.lines import answered_line, unanswered_line
 from batch_api.schemas.replies import TokenDetails, Tokens
 from batch_api.store.batches import Usage
@@ -83,6 +84,17 @@ class Judge:
         return Answered(
             self._unanswered(lease, "input_gone", "The batch's input is gone or can't be read.")
         )
+
+    def refused(self, lease: Lease, error: APIError) -> Answered:
+        """By us: no upstream is asked."""
+        line = answered_line(
+            id=line_id(self._batch_id, lease.line),
+            custom_id=lease.custom_id,
+            status=error.status,
+            request_id=request_id(),
+            body=msgspec.json.encode(error.body),
+        )
+        return Answered(Settlement(lease, RequestState.FAILED, line))
 
     def broke(self, lease: Lease, error: UpstreamBroke) -> Failed:
         """The upstream took the request and gave no whole answer."""

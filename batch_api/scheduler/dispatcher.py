@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from batch_api.clock import Clock
+from batch_api.errors import BadRequest
+from batch_api.forbidden import check_body
 from batch_api.scheduler.answers import Answered, Away, Failed, Judge, Lost, Overloaded
 from batch_api.scheduler.holdings import LeaseLost
 from batch_api.scheduler.ledger import Ledger
@@ -53,6 +55,8 @@ class Source:
     endpoint: str
     input: Path
     judge: Judge
+    media_hosts: Collection[str]
+    """To which links in requests may lead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,8 @@ class Dispatcher:
         }
 
     def _source(self, batch: Running) -> Source:
-        return Source(batch.endpoint, self._blobs.path(batch.input_file_id), Judge(batch.id))
+        path, judge = self._blobs.path(batch.input_file_id), Judge(batch.id)
+        return Source(batch.endpoint, path, judge, self._settings.allowed_media_hosts)
 
     async def _lane(self, stop: asyncio.Event) -> None:
         while (errand := await self._queue.get()) is not None:
@@ -198,7 +203,7 @@ class Dispatcher:
             await self._may_send(stop)
             if stop.is_set() or not self._may_run(lease):
                 break
-            match await self._send(errand, suspicion):
+            match await self._send(errand, suspicion, stop):
                 case Answered() as answered:
                     self._pause.forget()
                     self._ledger.enter(answered)
@@ -230,7 +235,7 @@ class Dispatcher:
         return lease.batch_number in self._sources and self._ledger.is_good(lease)
 
     async def _send(
-        self, errand: Errand, suspicion: int
+        self, errand: Errand, suspicion: int, stop: asyncio.Event
     ) -> Answered | Failed | Away | Lost | Overloaded:
         id, judge, lease = request_id(), errand.source.judge, errand.lease
         try:
@@ -241,6 +246,7 @@ class Dispatcher:
                     priority="batch",
                     request_id=id,
                     suspicion=suspicion,
+                    stop=stop,
                 )
         except LeaseLost:
             return Lost()
@@ -271,6 +277,7 @@ class Dispatcher:
             self._queue.get_nowait()
         for _ in lanes:
             self._queue.put_nowait(None)
+        self._upstreams.wake()
         await asyncio.wait(lanes, timeout=self._settings.shutdown_grace_seconds)
         for lane in lanes:
             lane.cancel()
@@ -293,7 +300,8 @@ class Pause:
         if self.is_on:
             return
         seconds = wish_seconds or self._next_seconds
-        self._next_seconds = min(2 * self._next_seconds, _LONGEST_PAUSE_SECONDS)
+        if not wish_seconds:
+            self._next_seconds = min(2 * self._next_seconds, _LONGEST_PAUSE_SECONDS)
         self._until = self._clock.monotonic() + seconds
         log.info("waiting for an upstream to take requests", extra={"pause_seconds": seconds})
 
@@ -346,5 +354,13 @@ def _read(page: Sequence[tuple[Lease, Source]]) -> list[Errand | Answered]:
             log.error("input is gone or can't be read", extra=reason)
             read += [source.judge.unread(lease) for lease in leases]
             continue
-        read += [Errand(lease, source, body) for lease, body in zip(leases, bodies, strict=True)]
+        read += [_errand(lease, source, body) for lease, body in zip(leases, bodies, strict=True)]
     return read
+
+
+def _errand(lease: Lease, source: Source, body: bytes) -> Errand | Answered:
+    try:
+        check_body(body, source.media_hosts)
+    except BadRequest as error:
+        return source.judge.refused(lease, error)
+    return Errand(lease, source, body)

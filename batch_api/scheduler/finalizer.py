@@ -126,7 +126,7 @@ class Finalizer:
         await failpoint("terminal_overwrite")
         now = self._clock.now()
         left = BatchStatus(batch.status)
-        async with self._database.write.begin() as session:
+        async with self._database.of(batch.tenant).write.begin() as session:
             final = await self._final_status(session, batch)
             if not await batches.finish(session, batch.number, left, final, now=now):
                 return False

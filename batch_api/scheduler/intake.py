@@ -26,6 +26,7 @@ from batch_api.waiting import wait
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
+_FORGET_ROWS = 1_000
 
 NO_INPUT = Problem(
     "invalid_request",
@@ -53,6 +54,7 @@ class Intake:
         self._stop = asyncio.Event()
         self.waits_for: str | None = None
         self._is_one_model = not settings.allow_mixed_models
+        self._most_queued = settings.max_queued_lines
         self._limits = Limits(
             lines=settings.max_batch_lines,
             line_bytes=settings.max_line_bytes,
@@ -98,9 +100,7 @@ class Intake:
         return LineRules(batch.endpoint, known, is_one_model=self._is_one_model)
 
     async def _validate(self, batch: BatchRow, rules: LineRules) -> None:
-        async with self._database.write.begin() as session:
-            # What a validation left that was cut off by a crash.
-            await requests.remove(session, batch.number)
+        await self._forget(batch)  # what a validation left that was cut off by a crash
         reader = InputReader(self._blobs.path(batch.input_file_id), rules, self._limits)
         try:
             earlier = await asyncio.to_thread(EarlierAnswers, self._earlier_output(batch))
@@ -115,8 +115,10 @@ class Intake:
             return
         if self._stop.is_set():
             return
-        if reader.problems:
-            await self._refuse(batch, reader.problems)
+        if problems := reader.problems or await self._check_queue(
+            batch, reader.total - earlier.tally.completed
+        ):
+            await self._refuse(batch, problems)
         else:
             await self._accept(batch, reader.total, earlier.tally)
 
@@ -134,6 +136,26 @@ class Intake:
         id = batch.earlier_output_file_id
         return None if id is None else self._blobs.path(id)
 
+    async def _check_queue(self, batch: BatchRow, lines: int) -> list[Problem]:
+        """The queue of its tenant only gets shorter meanwhile: what adds to it is this."""
+        if batch.status == BatchStatus.CANCELLING:
+            return []
+        async with self._database.of(batch.tenant).read() as session:
+            queued = await batches.count_queued_lines(session)
+        if queued + lines <= self._most_queued:
+            return []
+        message = (
+            f"Enqueued request limit reached: Limit {self._most_queued}, enqueued {queued}, "
+            f"requested {lines}. Please try again once some in_progress batches are completed."
+        )
+        return [Problem("token_limit_exceeded", message)]
+
+    async def _forget(self, batch: BatchRow) -> None:
+        forgotten = _FORGET_ROWS
+        while forgotten == _FORGET_ROWS:
+            async with self._database.write.begin() as session:
+                forgotten = await requests.remove(session, batch.number, limit=_FORGET_ROWS)
+
     async def _accept(self, batch: BatchRow, total: int, taken_over: Tally) -> None:
         await failpoint("cancel_reverted")
         async with self._database.write.begin() as session:
@@ -146,8 +168,8 @@ class Intake:
     async def _refuse(self, batch: BatchRow, problems: list[Problem]) -> None:
         errors = [problem.as_json() for problem in problems]
         now = self._clock.now()
+        await self._forget(batch)
         async with self._database.write.begin() as session:
-            await requests.remove(session, batch.number)
             failed = await batches.fail(session, batch.number, errors=errors, now=now)
             if not failed:
                 await batches.abandon(session, batch.number, errors=errors, now=now)

@@ -53,10 +53,7 @@ class Janitor:
         async with self._database.write.begin() as session:
             recovered = await requests.recover(session)
         await failpoint("recovery_crash_loop")
-        async with self._database.read() as session:
-            known = await files.known_blobs(session)
-        swept = await self._blobs.sweep(known)
-        log.info("recovered", extra={"requests": recovered, "orphaned_blobs": swept})
+        log.info("recovered", extra={"requests": recovered})
 
     async def reclaim_once(self) -> int:
         """Take back the leases that ran out."""

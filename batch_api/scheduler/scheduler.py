@@ -5,6 +5,7 @@ import asyncio
 from batch_api.clock import Clock
 from batch_api.scheduler.dispatcher import Dispatcher
 from batch_api.scheduler.finalizer import Finalizer
+from batch_api.scheduler.housekeeper import Housekeeper
 from batch_api.scheduler.intake import Intake
 from batch_api.scheduler.janitor import Janitor
 from batch_api.scheduler.wakeup import Wakeup
@@ -44,6 +45,9 @@ class Scheduler:
         self._finalizer = Finalizer(
             database=database, blobs=blobs, settings=settings, clock=clock, wakeup=wakeup
         )
+        self._housekeeper = Housekeeper(
+            database=database, blobs=blobs, settings=settings, clock=clock
+        )
         self._janitor = Janitor(
             database=database,
             blobs=blobs,
@@ -64,11 +68,18 @@ class Scheduler:
     async def recover(self) -> None:
         """Once, before anything is served."""
         await self._janitor.recover()
+        await self._housekeeper.sweep()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, and what is in flight has ended within its grace period."""
         async with asyncio.TaskGroup() as group:
-            for part in (self._intake, self._dispatcher, self._finalizer, self._janitor):
+            for part in (
+                self._intake,
+                self._dispatcher,
+                self._finalizer,
+                self._janitor,
+                self._housekeeper,
+            ):
                 group.create_task(part.run(stop))
             await stop.wait()
             self._wakeup.ring()

@@ -25,6 +25,11 @@ def batch_id() -> str:
     return f"batch_{secrets.token_hex(16)}"
 
 
+def key_id() -> str:
+    """Tells nothing of the key."""
+    return f"key_{secrets.token_hex(8)}"
+
+
 def request_id() -> str:
     """Unique, and no secret: the system's randomness costs a call of the kernel for each."""
     return f"req_{_random.getrandbits(128):032x}"

@@ -12,6 +12,7 @@ import msgspec
 from batch_api.schemas.bad_json import BAD_JSON
 
 MAX_CUSTOM_ID = 512
+_SEPARATORS = "\x85\u2028\u2029"  # JSON escapes those below U+0020 anyway
 
 _Fields = dict[str, msgspec.Raw]
 _decode_fields = msgspec.json.Decoder(_Fields).decode
@@ -172,34 +173,37 @@ def _spells(fields: Mapping[str, msgspec.Raw], name: str, literal: bytes) -> boo
 
 def answered_line(*, id: str, custom_id: str, status: int, request_id: str, body: bytes) -> bytes:
     """A line for a request that got an HTTP answer; `body` is one JSON object, kept as it is."""
-    return (
-        msgspec.json.encode(
-            {
-                "id": id,
-                "custom_id": custom_id,
-                "response": {
-                    "status_code": status,
-                    "request_id": request_id,
-                    # Between tokens only: inside JSON strings line ends are always escaped.
-                    "body": msgspec.Raw(body.replace(b"\n", b"").replace(b"\r", b"")),
-                },
-                "error": None,
-            }
-        )
-        + b"\n"
+    return _line(
+        {
+            "id": id,
+            "custom_id": custom_id,
+            "response": {
+                "status_code": status,
+                "request_id": request_id,
+                # Between tokens only: inside JSON strings line ends are always escaped.
+                "body": msgspec.Raw(body.replace(b"\n", b"").replace(b"\r", b"")),
+            },
+            "error": None,
+        }
     )
 
 
 def unanswered_line(*, id: str, custom_id: str, code: str, message: str) -> bytes:
     """A line for a request that was not run, or never got an answer."""
-    return (
-        msgspec.json.encode(
-            {
-                "id": id,
-                "custom_id": custom_id,
-                "response": None,
-                "error": {"code": code, "message": message},
-            }
-        )
-        + b"\n"
+    return _line(
+        {
+            "id": id,
+            "custom_id": custom_id,
+            "response": None,
+            "error": {"code": code, "message": message},
+        }
     )
+
+
+def _line(content: dict[str, Any]) -> bytes:
+    """Also to clients that use Python's `splitlines`, for which some characters end a line."""
+    line = msgspec.json.encode(content)
+    if not line.isascii():
+        for separator in _SEPARATORS:
+            line = line.replace(separator.encode(), b"\\u%04x" % ord(separator))
+    return line + b"\n"

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import case, delete, exists, func, literal, select, update
+from sqlalchemy import case, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from batch_api.lifecycle import FINAL_STATUSES, BatchStatus, RequestState
 from batch_api.store.pages import Page, rows_after
@@ -67,6 +68,7 @@ def add(
     error_file_id: str,
     created_at: int,
     expires_at: int | None,
+    input_bytes: int = 0,
     metadata: dict[str, str] | None = None,
     output_expires_after_seconds: int | None = None,
     continues_id: str | None = None,
@@ -78,6 +80,7 @@ def add(
         completion_window=completion_window,
         status=BatchStatus.VALIDATING,
         input_file_id=input_file_id,
+        input_bytes=input_bytes,
         output_file_id=output_file_id,
         error_file_id=error_file_id,
         created_at=created_at,
@@ -92,24 +95,70 @@ def add(
 
 
 async def get(session: AsyncSession, id: str) -> BatchRow | None:
-    row: BatchRow | None = await session.scalar(select(BatchRow).where(BatchRow.id == id))
+    row: BatchRow | None = await session.scalar(
+        select(BatchRow).where(BatchRow.id == id, BatchRow.removed_at.is_(None))
+    )
     return row
 
 
-async def remove(session: AsyncSession, number: int) -> bool:
-    """A final batch whose requests are removed; its files stay."""
+async def remove(session: AsyncSession, number: int, *, now: float) -> bool:
+    """A final batch: nobody sees it from here on. Its rows are dropped later, its files stay."""
     removed = await session.scalar(
-        delete(BatchRow)
-        .where(BatchRow.number == number, BatchRow.status.in_(FINAL_STATUSES))
+        update(BatchRow)
+        .where(
+            BatchRow.number == number,
+            BatchRow.status.in_(FINAL_STATUSES),
+            BatchRow.removed_at.is_(None),
+        )
+        .values(removed_at=int(now))
         .returning(BatchRow.number)
     )
     return removed is not None
 
 
+async def retire(session: AsyncSession, *, ended_before: float, now: float) -> int:
+    """Remove those that ended before that moment; return how many."""
+    ended_at = func.coalesce(*(getattr(BatchRow, f"{final}_at") for final in FINAL_STATUSES))
+    retired = await session.scalars(
+        update(BatchRow)
+        .where(
+            BatchRow.status.in_(FINAL_STATUSES),
+            BatchRow.removed_at.is_(None),
+            ended_at < int(ended_before),
+        )
+        .values(removed_at=int(now))
+        .returning(BatchRow.number)
+    )
+    return len(retired.all())
+
+
+async def removed(session: AsyncSession) -> int | None:
+    """The oldest whose rows are still to be dropped."""
+    number: int | None = await session.scalar(
+        select(BatchRow.number)
+        .where(BatchRow.removed_at.is_not(None))
+        .order_by(BatchRow.number)
+        .limit(1)
+    )
+    return number
+
+
+async def drop(session: AsyncSession, number: int) -> None:
+    """The row of a removed batch without requests."""
+    await session.execute(
+        delete(BatchRow).where(BatchRow.number == number, BatchRow.removed_at.is_not(None))
+    )
+
+
 async def page(session: AsyncSession, *, after: str | None, limit: int) -> Page[BatchRow]:
     """Newest first. Raises UnknownCursor if no batch has the id `after`."""
     rows = await rows_after(
-        session, select(BatchRow), BatchRow, after=after, limit=limit, order="desc"
+        session,
+        select(BatchRow).where(BatchRow.removed_at.is_(None)),
+        BatchRow,
+        after=after,
+        limit=limit,
+        order="desc",
     )
     return Page.of((await session.scalars(rows)).all(), limit)
 
@@ -124,6 +173,17 @@ async def open_ones(session: AsyncSession, *statuses: BatchStatus) -> Sequence[B
     return (await session.scalars(rows)).all()
 
 
+async def count_active(session: AsyncSession) -> int:
+    active = select(func.count()).where(BatchRow.status.not_in(FINAL_STATUSES))
+    return await session.scalar(active) or 0
+
+
+async def count_queued_lines(session: AsyncSession) -> int:
+    """Those of active batches that have no answer yet."""
+    queued = func.sum(BatchRow.total - BatchRow.completed - BatchRow.failed)
+    return await session.scalar(select(queued).where(BatchRow.status.not_in(FINAL_STATUSES))) or 0
+
+
 async def running(session: AsyncSession) -> list[Running]:
     """The batches in progress, oldest first."""
     waiting = exists().where(
@@ -134,7 +194,7 @@ async def running(session: AsyncSession) -> list[Running]:
         select(
             BatchRow.number,
             BatchRow.id,
-            literal("default").label("tenant"),
+            BatchRow.tenant,
             BatchRow.endpoint,
             BatchRow.input_file_id,
             BatchRow.expires_at,
@@ -152,9 +212,20 @@ async def running(session: AsyncSession) -> list[Running]:
 async def to_validate(session: AsyncSession) -> BatchRow | None:
     """A batch whose lines are not all read yet.
 
-    One that is being cancelled comes first, for it waits for no upstream; then the one whose
-    deadline is nearest, for it waits no longer than until then.
+    One that is being cancelled comes first, for it waits for no upstream; then one of the tenant
+    with the fewest in progress; then the one whose deadline is nearest, for it waits no longer than
+    until then.
     """
+    other = aliased(BatchRow)
+    in_progress = (
+        select(func.count())
+        .where(
+            other.trimmed_at.is_(None),
+            other.status == BatchStatus.IN_PROGRESS,
+            other.tenant == BatchRow.tenant,
+        )
+        .scalar_subquery()
+    )
     row: BatchRow | None = await session.scalar(
         select(BatchRow)
         .where(
@@ -162,7 +233,12 @@ async def to_validate(session: AsyncSession) -> BatchRow | None:
             BatchRow.status.in_([BatchStatus.VALIDATING, BatchStatus.CANCELLING]),
             BatchRow.total.is_(None),
         )
-        .order_by(BatchRow.status == BatchStatus.VALIDATING, BatchRow.expires_at, BatchRow.number)
+        .order_by(
+            BatchRow.status == BatchStatus.VALIDATING,
+            in_progress,
+            BatchRow.expires_at,
+            BatchRow.number,
+        )
         .limit(1)
     )
     return row

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch_api.failpoints import failpoint
+from batch_api.store import folders
 from batch_api.store.room import Room
 from batch_api.store.trouble import DiskFailed, passes
 
@@ -18,6 +20,7 @@ BLOBS_FOLDER = "files"
 UNFINISHED = ".unfinished"
 
 _BUFFER_BYTES = 1024 * 1024
+_OURS = re.compile(rf"(file-|part_)[A-Za-z0-9_-]+({re.escape(UNFINISHED)})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ class Blobs:
     def __init__(self, folder: Path, *, min_free_bytes: int | None = None) -> None:
         """`min_free_bytes`: as Room has it."""
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folders.make(folder)
+        self._being_written: set[str] = set()
         self.room = Room(folder, min_free_bytes=min_free_bytes)
 
     def path(self, id: str) -> Path:
@@ -93,9 +97,11 @@ class Blobs:
         # Not in a thread: a cancel could keep the thread from it, and the file would stay open.
         with _believed("a file can't be begun"):
             file = unfinished.open("wb")
+        self._being_written.add(id)
         try:
             yield BlobWriter(file, room)
         finally:
+            self._being_written.discard(id)
             _discard(file, unfinished)
 
     async def publish(self, id: str, writer: BlobWriter) -> Written:
@@ -115,32 +121,26 @@ class Blobs:
         with _believed("a file can't be deleted"):
             await asyncio.to_thread(self.path(id).unlink, missing_ok=True)
 
-    async def sweep(self, known: Iterable[str]) -> int:
-        """Delete what no row speaks of, left by a crash; return how many. Only before serving."""
-        return await asyncio.to_thread(self._sweep, set(known))
+    async def names(self) -> set[str]:
+        """What is in the folder, but for what is being written and what is none of ours."""
+        names = await asyncio.to_thread(os.listdir, self._folder)
+        being_written = self._being_written | {f"{id}{UNFINISHED}" for id in self._being_written}
+        return {name for name in names if is_ours(name)} - being_written
 
     def _publish(self, id: str, writer: BlobWriter) -> Written:
         written = writer.seal()
         with _believed("a file can't get its name"):
             self._unfinished(id).replace(self.path(id))
-            self._sync_folder()
+            folders.sync(self._folder)
         return written
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def _sweep(self, known: set[str]) -> int:
-        orphans = [path for path in self._folder.iterdir() if path.name not in known]
-        for path in orphans:
-            path.unlink()
-        return len(orphans)
 
     def _unfinished(self, id: str) -> Path:
         return self._folder / f"{id}{UNFINISHED}"
+
+
+def is_ours(name: str) -> bool:
+    """Whether such a name in a folder of blobs was given by us."""
+    return _OURS.fullmatch(name) is not None
 
 
 @contextmanager

@@ -5,13 +5,16 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from sqlalchemy import Engine, ExceptionContext, event
+from sqlalchemy import Engine, ExceptionContext, event, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
@@ -20,11 +23,14 @@ from sqlalchemy.ext.asyncio import (
 
 from batch_api.errors import Unusable
 from batch_api.failpoints import failpoint
+from batch_api.store import folders
 from batch_api.store.blobs import BLOBS_FOLDER
 from batch_api.store.schema import check_presence, upgrade
+from batch_api.store.tenancy import guard, sessions_of
 from batch_api.store.trouble import (
     DiskFailed,
     StoreError,
+    end_at_once,
     has_failed,
     is_out_of_space,
     passes,
@@ -39,7 +45,7 @@ _JOURNAL_BYTES = 64 * 1024 * 1024
 _RECENT_SECONDS = 30
 """A busy database is tried again and again: longer than one try takes."""
 
-_ALWAYS = {"foreign_keys": "ON", "busy_timeout": 10_000, "mmap_size": 0}
+_ALWAYS = {"foreign_keys": "ON", "busy_timeout": 5_000, "mmap_size": 0}
 _WRITER = {
     "journal_mode": "WAL",
     "synchronous": "FULL",
@@ -53,8 +59,27 @@ class DataFolderUnusable(Unusable):
     pass
 
 
+class DataFolderInUse(DataFolderUnusable):
+    pass
+
+
+Sessions = async_sessionmaker[AsyncSession]
+
+
+@dataclass(frozen=True, slots=True)
+class OneTenant:
+    """As a database; but its sessions see one tenant's rows, and add rows for that one only."""
+
+    tenant: str
+    write: Sessions
+    read: Sessions
+
+
 class Database:
-    """`write` and `read` make sessions; of the first kind there is one at a time."""
+    """`write` and `read` make sessions; of the first kind there is one at a time.
+
+    They see the rows of all tenants, and add none: a row belongs to whose session adds it.
+    """
 
     def __init__(self, path: Path, lock: int) -> None:
         self._lock = lock
@@ -68,6 +93,16 @@ class Database:
         self._has_failed = asyncio.Event()
         self.write = async_sessionmaker(self._writer, expire_on_commit=False)
         self.read = async_sessionmaker(self._readers, expire_on_commit=False)
+        self._tenants: dict[str, OneTenant] = {}
+
+    def of(self, tenant: str) -> OneTenant:
+        if tenant not in self._tenants:
+            self._tenants[tenant] = OneTenant(
+                tenant,
+                write=sessions_of(tenant, self._writer),
+                read=sessions_of(tenant, self._readers),
+            )
+        return self._tenants[tenant]
 
     @classmethod
     async def open(cls, folder: Path) -> Self:
@@ -105,6 +140,29 @@ class Database:
         assert self._failure is not None
         raise self._failure
 
+    async def shrink(self, *, by_pages: int, but_leave: int) -> int:
+        """Give free pages back to the file system; return how many were, all but `but_leave`."""
+        async with self.read() as session:
+            free = await session.scalar(text("PRAGMA freelist_count")) or 0
+        pages = max(0, min(by_pages, free - but_leave))
+        if pages:
+            async with self._writer.connect() as connection:
+                # As a script: a page goes with each step, and a statement alone takes one.
+                await self._execute_script(connection, f"PRAGMA incremental_vacuum({pages})")
+        return pages
+
+    async def _execute_script(self, connection: AsyncConnection, script: str) -> None:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        try:
+            await driver.executescript(script)
+        except sqlite3.Error as error:
+            if has_failed(error):
+                failure = DiskFailed("the database can't be read or written", error)
+                self.give_up(failure)
+                raise failure from error
+            raise OperationalError(script, None, error) from error
+
     async def close(self) -> None:
         if self._failure is not None:
             return  # the last to close it would copy the WAL into it, and delete that
@@ -115,31 +173,73 @@ class Database:
     def _on_error(self, context: ExceptionContext) -> None:
         error = context.original_exception
         if has_failed(error):
-            self.give_up(DiskFailed("the database can't be read or written", error))
+            failure = _failure(error)
+            if _is_commit(context):
+                end_at_once(failure)
+            self.give_up(failure)
             context.chained_exception = self._failure
         elif passes(error):
             self._trouble, self._troubled_at = context.sqlalchemy_exception, time.monotonic()
 
 
-Sessions = async_sessionmaker[AsyncSession]
+def _is_commit(context: ExceptionContext) -> bool:
+    """Or the rollback after one."""
+    return context.connection is not None and context.statement is None
+
+
+def has_database(folder: Path) -> bool:
+    return (folder / DATABASE_NAME).is_file()
+
+
+@asynccontextmanager
+async def glance(folder: Path) -> AsyncIterator[AsyncSession]:
+    """A look at the database of a folder that somebody else may own; there must be one.
+
+    Raises DataFolderUnusable.
+    """
+    path = folder / DATABASE_NAME
+    if not has_database(folder):
+        raise DataFolderUnusable(f"There is no database in {folder}.")
+    reader = _engine(path, size=1, begin="BEGIN", pragmas=_READER)
+    try:
+        async with AsyncSession(reader) as session:
+            yield session
+    except DBAPIError as error:
+        raise DataFolderUnusable(f"The database {path} can't be read: {error.orig}.") from error
+    finally:
+        await reader.dispose()
 
 
 @contextmanager
 def opening(folder: Path) -> Iterator[None]:
-    """What would pass in a server that runs is no way to start one. Raises DataFolderUnusable."""
+    """What would pass in a server that runs is no way to start one.
+
+    Raises DataFolderUnusable and DiskFailed.
+    """
     try:
         yield
     except (OSError, sqlite3.Error, StoreError) as error:
-        if not passes(error):
+        if has_failed(error):
+            raise _failure(error) from error
+        if not (passes(error) or isinstance(error, OSError)):
             raise
-        why = "its disk is full" if is_out_of_space(error) else f"it is in use ({error})"
+        why = "its disk is full" if is_out_of_space(error) else _words_of(error)
         raise DataFolderUnusable(f"The data folder {folder} can't be opened: {why}.") from error
+
+
+def _words_of(error: Exception) -> str:
+    """Without SQLAlchemy's, which are for programmers."""
+    return str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
+
+
+def _failure(error: BaseException) -> DiskFailed:
+    return DiskFailed("the database can't be read or written", error)
 
 
 def take(folder: Path) -> int:
     """Make the folder and hold its lock, until the returned descriptor is closed."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folders.make(folder)
         lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DataFolderUnusable(
@@ -150,7 +250,7 @@ def take(folder: Path) -> int:
     except BlockingIOError as error:
         owner = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
         os.close(lock)
-        raise DataFolderUnusable(
+        raise DataFolderInUse(
             f"The data folder {folder} is in use by another batch-api (process {owner})."
         ) from error
     _sign(lock)
@@ -173,6 +273,7 @@ def _engine(path: Path, *, size: int, begin: str, pragmas: dict[str, Any]) -> As
         connect_args={"isolation_level": None},
     )
     _configure(engine.sync_engine, begin, _ALWAYS | pragmas)
+    guard(engine.sync_engine)
     return engine
 
 

@@ -3,13 +3,26 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, delete, or_, select, union, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    union,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from batch_api.lifecycle import FINAL_STATUSES
 from batch_api.store.pages import Order, Page, rows_after
 from batch_api.store.tables import BatchRow, FileRow, PartRow
+from batch_api.store.tenancy import narrow
 
 
 class Listed(NamedTuple):
@@ -23,6 +36,7 @@ class Listed(NamedTuple):
     expires_at: int | None
 
 
+_RESULT = "batch_output"
 _LISTED_COLUMNS = [getattr(FileRow, name) for name in Listed._fields]
 
 
@@ -72,7 +86,7 @@ async def page(
     rows = await rows_after(session, rows, FileRow, after=after, limit=limit, order=order)
     # As Core does it: the ORM takes five times as long, and a page may have 10,000 rows.
     connection = await session.connection()
-    found = (await connection.execute(rows)).all()
+    found = (await connection.execute(narrow(session, rows, FileRow))).all()
     return Page.of([Listed._make(row) for row in found], limit)
 
 
@@ -83,6 +97,37 @@ async def remove(session: AsyncSession, id: str) -> bool:
 
 async def expired(session: AsyncSession, *, now: float) -> Sequence[str]:
     return (await session.scalars(select(FileRow.id).where(FileRow.expires_at <= int(now)))).all()
+
+
+async def stored_bytes(session: AsyncSession) -> int:
+    """What files take up, parts of uploads, and inputs of active batches that are files no more."""
+    is_a_file = exists().where(FileRow.id == BatchRow.input_file_id)
+    sums = (
+        select(func.sum(FileRow.bytes)),
+        select(func.sum(PartRow.bytes)),
+        select(func.sum(BatchRow.input_bytes)).where(
+            BatchRow.status.not_in(FINAL_STATUSES), ~is_a_file
+        ),
+    )
+    return sum(filter(None, await session.scalars(union_all(*sums))))
+
+
+async def expire_old(
+    session: AsyncSession, *, uploaded_before: float, results_before: float, now: float
+) -> int:
+    """Let those expire now that were made before these moments; return how many."""
+    is_result = FileRow.purpose == _RESULT
+    is_old = or_(
+        and_(is_result, FileRow.created_at < int(results_before)),
+        and_(~is_result, FileRow.created_at < int(uploaded_before)),
+    )
+    expired = await session.scalars(
+        update(FileRow)
+        .where(is_old, _alive(now))
+        .values(expires_at=int(now))
+        .returning(FileRow.number)
+    )
+    return len(expired.all())
 
 
 async def is_held(session: AsyncSession, id: str) -> bool:
@@ -97,9 +142,13 @@ async def let_go(session: AsyncSession, ids: Iterable[str]) -> list[str]:
 
 
 async def known_blobs(session: AsyncSession) -> Sequence[str]:
-    """The ids of all bytes that are held."""
+    """The ids of all bytes that are held, or soon will be: a batch's files come before its end."""
+    is_open = BatchRow.status.not_in(FINAL_STATUSES)
+    results = [
+        select(id).where(is_open) for id in (BatchRow.output_file_id, BatchRow.error_file_id)
+    ]
     held = [holder for _, holder in _holders()]
-    return (await session.scalars(union(*held, select(PartRow.id)))).all()
+    return (await session.scalars(union(*held, *results, select(PartRow.id)))).all()
 
 
 def _holders() -> list[tuple[InstrumentedAttribute[Any], Select[Any]]]:

@@ -1,6 +1,6 @@
 """Statements on `idempotency_keys`: what a key has created, for as long as it is remembered."""
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.store.tables import IdempotencyKeyRow
@@ -25,12 +25,9 @@ async def claim(
 
     Raises KeyReused.
     """
-    await forget(session, now=now)
-    row = await session.scalar(
-        select(IdempotencyKeyRow).where(
-            IdempotencyKeyRow.operation == operation, IdempotencyKeyRow.key == key
-        )
-    )
+    is_it = IdempotencyKeyRow.operation == operation, IdempotencyKeyRow.key == key
+    await session.execute(delete(IdempotencyKeyRow).where(*is_it, _is_old(now)))
+    row = await session.scalar(select(IdempotencyKeyRow).where(*is_it))
     if row is None:
         row = IdempotencyKeyRow(
             operation=operation,
@@ -45,6 +42,18 @@ async def claim(
     return row.object_id
 
 
-async def forget(session: AsyncSession, *, now: float) -> None:
-    """The keys that are too old."""
-    await session.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.expires_at <= int(now)))
+async def forget(session: AsyncSession, *, now: float, limit: int) -> int:
+    """About `limit` keys that are too old; return how many."""
+    oldest = select(IdempotencyKeyRow.expires_at).where(_is_old(now))
+    moments = await session.scalars(oldest.order_by(IdempotencyKeyRow.expires_at).limit(limit))
+    until = max(moments, default=0)
+    forgotten = await session.scalars(
+        delete(IdempotencyKeyRow)
+        .where(IdempotencyKeyRow.expires_at <= until)
+        .returning(IdempotencyKeyRow.key)
+    )
+    return len(forgotten.all())
+
+
+def _is_old(now: float) -> ColumnElement[bool]:
+    return IdempotencyKeyRow.expires_at <= int(now)

@@ -43,19 +43,25 @@ class Inspection:
 
 
 def inspect(
-    data_dir: Path, *, deep: bool = False, results_are_kept: bool = False, is_ours: bool = False
+    data_dir: Path,
+    *,
+    deep: bool = False,
+    results_are_kept: bool = False,
+    is_ours: bool = False,
+    now: float = 0.0,
 ) -> Inspection:
     """Raises Uninspectable. Blocks.
 
     `deep`: reads every byte. `results_are_kept`: nobody has deleted a result file, so each is to be
-    there. `is_ours`: the caller holds the folder's lock.
+    there. `is_ours`: the caller holds the folder's lock. `now`: wall time; bytes without a row are
+    no orphans while a server runs, unless they are older than an hour then.
     """
     with opened(data_dir, is_ours=is_ours) as folder:
-        return _inspect(folder, deep=deep, results_are_kept=results_are_kept)
+        return _inspect(folder, deep=deep, results_are_kept=results_are_kept, now=now)
 
 
-def _inspect(folder: Folder, *, deep: bool, results_are_kept: bool) -> Inspection:
-    if corrupt := tuple(soundness.corruption(folder.database, deep=deep)):
+def _inspect(folder: Folder, *, deep: bool, results_are_kept: bool, now: float) -> Inspection:
+    if corrupt := tuple(soundness.corruption(folder, deep=deep)):
         return Inspection(corrupt, (), {}, folder.is_running)
     soundness.check_revision(folder.database)
     batches, blobs = promise.read_batches(folder.database), Bytes(folder)
@@ -67,7 +73,7 @@ def _inspect(folder: Folder, *, deep: bool, results_are_kept: bool) -> Inspectio
         *blobs.missing_inputs(),
         *blobs.missing(),
         *blobs.damaged(deep=deep),
-        *blobs.orphaned(),
+        *blobs.orphaned(now=now),
     ]
     if folder.is_running:
         folder.begin_anew()

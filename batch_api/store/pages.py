@@ -40,7 +40,10 @@ async def rows_after(
 ) -> Rows:
     """Those of a page, and one more. Raises UnknownCursor."""
     if after is not None:
-        cursor = await session.scalar(select(table.number).where(table.id == after))
+        known = select(table.number).where(table.id == after)
+        if table is BatchRow:
+            known = known.where(BatchRow.removed_at.is_(None))
+        cursor = await session.scalar(known)
         if cursor is None:
             raise UnknownCursor
         rows = rows.where(table.number > cursor if order == "asc" else table.number < cursor)

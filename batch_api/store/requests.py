@@ -114,11 +114,16 @@ async def add(session: AsyncSession, batch_number: int, places: Iterable[Place])
         await _add_answers(session, batch_number, answered)
 
 
-async def remove(session: AsyncSession, batch_number: int) -> None:
-    """Forget a batch's lines: to validate it anew, or because it failed or is deleted."""
-    ids = select(RequestRow.id).where(RequestRow.batch_number == batch_number)
+async def remove(session: AsyncSession, batch_number: int, *, limit: int) -> int:
+    """Forget up to `limit` lines of a batch; return how many.
+
+    To validate it anew, or because it failed or is removed.
+    """
+    some = select(RequestRow.id).where(RequestRow.batch_number == batch_number).limit(limit)
+    ids = (await session.scalars(some)).all()
     await session.execute(delete(AnswerRow).where(AnswerRow.request_id.in_(ids)))
-    await session.execute(delete(RequestRow).where(RequestRow.batch_number == batch_number))
+    await session.execute(delete(RequestRow).where(RequestRow.id.in_(ids)))
+    return len(ids)
 
 
 async def lease(

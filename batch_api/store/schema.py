@@ -1,6 +1,5 @@
 """Brings a database to the newest migration, with a copy kept, and refuses one from the future."""
 
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +12,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy import create_engine
 
 from batch_api.errors import Unusable
+from batch_api.store.folders import sync
 from batch_api.store.trouble import passes
 from batch_api.store.wal import fault_of_wal
 
@@ -85,8 +85,9 @@ def _check(path: Path) -> None:
 
 def _corrupt(path: Path, fault: str) -> DatabaseCorrupt:
     return DatabaseCorrupt(
-        f"The database {path} is corrupt ({fault}); restore a copy, or save what can be saved "
-        f"with `sqlite3 {path} .recover`."
+        f"The database {path} is corrupt ({fault}); restore a copy that `batch-api backup` made, "
+        "as the README says, or save what can be saved with "
+        f"`sqlite3 {path} .recover`."
     )
 
 
@@ -109,8 +110,10 @@ def _refuse_unknown(scripts: ScriptDirectory, revision: str, path: Path) -> None
 
 
 def copy_database(path: Path, copy: Path) -> None:
-    """A consistent copy, the WAL's content included."""
+    """A consistent copy, the WAL's content included, and on the disk."""
     unfinished = copy.with_suffix(".unfinished")
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(unfinished)) as target:
         source.backup(target)
-    shutil.move(unfinished, copy)
+    sync(unfinished)
+    unfinished.replace(copy)
+    sync(copy.parent)

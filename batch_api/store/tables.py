@@ -29,6 +29,10 @@ def _one_of(column: str, words: Iterable[str]) -> str:
     return f"{column} IN ({', '.join(repr(str(word)) for word in words)})"
 
 
+def _is_final() -> str:
+    return _one_of("status", sorted(FINAL_STATUSES))
+
+
 def _finals_have_their_moment() -> str:
     return " AND ".join(
         f"(status != '{status}' OR {status}_at IS NOT NULL)" for status in sorted(FINAL_STATUSES)
@@ -48,7 +52,13 @@ class Table(DeclarativeBase):
     type_annotation_map = {int: BigInteger, dict[str, Any]: JSON}  # noqa: RUF012 read by SQLAlchemy
 
 
-class FileRow(Table):
+class Owned:
+    """A row of one tenant: `store.tenancy` filters by it, and fills it in."""
+
+    tenant: Mapped[str]
+
+
+class FileRow(Owned, Table):
     """An uploaded or written file; its bytes lie in the blob of the same id."""
 
     __tablename__ = "files"
@@ -63,10 +73,14 @@ class FileRow(Table):
     created_at: Mapped[int]
     expires_at: Mapped[int | None]
 
-    __table_args__ = (Index(None, "purpose", "number"),)
+    __table_args__ = (
+        # With the bytes, so that a tenant's can be added up from the index alone.
+        Index("ix_files_listed", "tenant", "number", "bytes"),
+        Index("ix_files_listed_by_purpose", "tenant", "purpose", "number"),
+    )
 
 
-class BatchRow(Table):
+class BatchRow(Owned, Table):
     __tablename__ = "batches"
 
     number: Mapped[int] = mapped_column(_Number, primary_key=True)
@@ -77,6 +91,7 @@ class BatchRow(Table):
     model: Mapped[str | None]
     status: Mapped[str]
     input_file_id: Mapped[str] = mapped_column(index=True)
+    input_bytes: Mapped[int] = mapped_column(default=0)
     output_file_id: Mapped[str] = mapped_column(unique=True)
     """Chosen at creation, so that finalizing twice writes the same file."""
     error_file_id: Mapped[str] = mapped_column(unique=True)
@@ -100,6 +115,8 @@ class BatchRow(Table):
     cancelled_at: Mapped[int | None]
     trimmed_at: Mapped[int | None]
     """When the final batch's answers were dropped from the database; the files have them."""
+    removed_at: Mapped[int | None]
+    """Nobody sees it any more; its rows go in pieces, and this one last."""
 
     total: Mapped[int | None]
     """Lines of the input; null until all of them are validated."""
@@ -118,7 +135,15 @@ class BatchRow(Table):
             sqlite_where=text("trimmed_at IS NULL"),
             postgresql_where=text("trimmed_at IS NULL"),
         ),
+        Index(None, "tenant", "number"),
+        Index(
+            "ix_batches_removed",
+            "number",
+            sqlite_where=text("removed_at IS NOT NULL"),
+            postgresql_where=text("removed_at IS NOT NULL"),
+        ),
         CheckConstraint(_one_of("status", BatchStatus), name="status"),
+        CheckConstraint(f"removed_at IS NULL OR {_is_final()}", name="removed"),
         CheckConstraint(_finals_have_their_moment(), name="final_moment"),
         CheckConstraint("completed >= 0 AND failed >= 0", name="counts_positive"),
         CheckConstraint("completed + failed <= coalesce(total, 0)", name="counts"),
@@ -203,7 +228,7 @@ class AnswerRow(Table):
     line: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-class UploadRow(Table):
+class UploadRow(Owned, Table):
     """A file that is sent in parts, until they are put together."""
 
     __tablename__ = "uploads"
@@ -237,7 +262,7 @@ class UploadRow(Table):
     )
 
 
-class PartRow(Table):
+class PartRow(Owned, Table):
     """A part of a pending upload; its bytes lie in the blob of the same id."""
 
     __tablename__ = "parts"
@@ -247,15 +272,41 @@ class PartRow(Table):
     bytes: Mapped[int]
     created_at: Mapped[int]
 
+    __table_args__ = (Index(None, "tenant", "bytes"),)
 
-class IdempotencyKeyRow(Table):
+
+class IdempotencyKeyRow(Owned, Table):
     """A creating call that was made under a key, and what it created."""
 
     __tablename__ = "idempotency_keys"
 
+    tenant: Mapped[str] = mapped_column(primary_key=True)
     operation: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[str]
     """Of what was asked for: the same key with anything else is a mistake."""
     object_id: Mapped[str]
     expires_at: Mapped[int] = mapped_column(index=True)
+
+
+class KeyRow(Table):
+    """An API key; of its secret only the hash. Never deleted: who had a key always needs one."""
+
+    __tablename__ = "api_keys"
+
+    number: Mapped[int] = mapped_column(_Number, primary_key=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    sha256: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    name: Mapped[str]
+    tenant: Mapped[str]
+    """Whose rows it opens; itself it is the operator's, not the tenant's."""
+    created_at: Mapped[int]
+    expires_at: Mapped[int | None]
+    revoked_at: Mapped[int | None]
+    last_used_at: Mapped[int | None]
+    """To the minute or so."""
+
+    __table_args__ = (
+        CheckConstraint("length(sha256) = 32", name="sha256"),
+        CheckConstraint("tenant != ''", name="tenant"),
+    )

@@ -1,7 +1,10 @@
 """What an error of the disk or the database means: for whoever asked, and for the process."""
 
 import errno
+import os
 import sqlite3
+import sys
+from typing import NoReturn
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
@@ -34,6 +37,15 @@ class DiskFailed(Exception):
             f"The disk failed: {what}: {error}. "
             "See to it and start again: what was acknowledged is still there."
         )
+
+
+def end_at_once(failure: DiskFailed) -> NoReturn:
+    """After a commit that failed: the next start may find it done, so nobody hears that it is not.
+
+    No later than here, for on its way out a server answers each open request.
+    """
+    print(f"batch-api: {failure}", file=sys.stderr, flush=True)
+    os._exit(os.EX_IOERR)
 
 
 def is_out_of_space(error: BaseException) -> bool:

@@ -48,7 +48,7 @@ class ChatQuestion:
     def begin(self, engine: "Engine") -> tuple[list[Sequence], list[Choice]]:
         """Raises BadRequest."""
         tools = toolbox(self._chat, engine.tokenizer)
-        prompt = chat_prompt(engine.tokenizer, self._chat, tools)
+        prompt = chat_prompt(engine.tokenizer, self._chat, tools, max_length=engine.max_length)
         options = self._options(engine, len(prompt), tools)
         sequence = partial(Sequence, prompt, options, priority=self.priority)
         hidden = frozenset(engine.tokenizer.all_special_ids)

@@ -11,7 +11,7 @@ from batch_api.worker.completion_answer import CompletionReply
 from batch_api.worker.deps import CompletionBody, EngineHere, RequestPriority, WaitingClient
 from batch_api.worker.generation import respond
 from batch_api.worker.prompt import LONG_CHARACTERS
-from batch_api.worker.sampling import check_logprobs, room_for_answer, sampling_options
+from batch_api.worker.sampling import check_logprobs, check_text, room_for_answer, sampling_options
 from batch_api.worker.structure import structure
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def _prompt_ids(prompt: Prompt, engine: "Engine") -> list[int]:
     """
     tokenizer = engine.tokenizer
     if isinstance(prompt, str):
+        check_text(prompt, max_length=engine.max_length, param="prompt")
         begin = tokenizer.bos_token_id or tokenizer.eos_token_id
         prompt = tokenizer.encode(prompt) or ([] if begin is None else [begin])
     if not prompt:

@@ -9,6 +9,7 @@ from batch_api.errors import BadRequest
 from batch_api.schemas.chat import ChatRequest
 from batch_api.schemas.messages import Message
 from batch_api.worker.preamble import described, plain_messages, role_of
+from batch_api.worker.sampling import check_text
 from batch_api.worker.tool_syntax.families import syntax_of
 from batch_api.worker.tool_syntax.pieces import Syntax
 from batch_api.worker.tools import Toolbox, template_of
@@ -42,10 +43,15 @@ def is_long(chat: ChatRequest) -> bool:
 
 
 def chat_prompt(
-    tokenizer: "PreTrainedTokenizerBase", chat: ChatRequest, tools: Toolbox | None
+    tokenizer: "PreTrainedTokenizerBase",
+    chat: ChatRequest,
+    tools: Toolbox | None,
+    *,
+    max_length: int,
 ) -> list[int]:
     """Raises BadRequest if the messages can't be put to this model."""
     text = _render(tokenizer, chat, tools)
+    check_text(text, max_length=max_length, param="messages")
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
     if not ids:
         raise BadRequest("The messages make an empty prompt.", param="messages")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from batch_api.engine.engine import Engine
 
 MAX_LOGPROBS = 2**21  # of one request: about 200 MB
+_CHARACTERS_A_TOKEN = 128  # the longest of any model are that many blanks
 
 
 def sampling_options(
@@ -67,6 +68,17 @@ def room_for_answer(limit: int | None, *, prompt_tokens: int, max_length: int, p
         param=param,
         code="context_length_exceeded",
     )
+
+
+def check_text(text: str, *, max_length: int, param: str) -> None:
+    """Raises BadRequest for what can't fit, as to count its tokens could take a minute."""
+    if len(text) > max_length * _CHARACTERS_A_TOKEN:
+        raise BadRequest(
+            f"This model's maximum context length is {max_length} tokens, but the prompt has"
+            f" {len(text)} characters.",
+            param=param,
+            code="context_length_exceeded",
+        )
 
 
 def check_logprobs(sequences: Iterable[Sequence]) -> None:

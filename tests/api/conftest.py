@@ -10,9 +10,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from batch_api.api.app import create_app
+from batch_api.api.keys import Keyring
 from batch_api.settings import MIB, Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
@@ -37,6 +39,9 @@ class Site:
     http: aiohttp.ClientSession
     rings: list[float]
     """When the scheduler was woken."""
+    keyring: Keyring
+    settings: Settings
+    app: FastAPI
 
     @property
     def port(self) -> int:
@@ -70,9 +75,11 @@ async def site(settings: Settings, migrated: Path) -> AsyncIterator[Site]:
     shutil.copy(migrated, settings.data_dir)
     database = await Database.open(settings.data_dir)
     upstream = ScriptedUpstream()
-    upstreams = Upstreams([await upstream.start()], timeout_seconds=10)
+    url = await upstream.start()
+    upstreams = Upstreams([url], timeout_seconds=10, max_answer_bytes=MIB)
     clock = TurnableClock()
     rings: list[float] = []
+    keyring = await Keyring.open(database, settings, clock)
     app = create_app(
         database=database,
         blobs=Blobs(settings.data_dir / "blobs"),
@@ -80,6 +87,7 @@ async def site(settings: Settings, migrated: Path) -> AsyncIterator[Site]:
         settings=settings,
         clock=clock,
         ring=lambda: rings.append(clock.now()),
+        keyring=keyring,
     )
     async with (
         serving(app) as url,
@@ -87,7 +95,9 @@ async def site(settings: Settings, migrated: Path) -> AsyncIterator[Site]:
         aiohttp.ClientSession(url) as http,
     ):
         folder = settings.data_dir / "blobs"
-        yield Site(url, database, folder, clock, upstream, client, http, rings)
+        yield Site(
+            url, database, folder, clock, upstream, client, http, rings, keyring, settings, app
+        )
     await upstreams.close()
     await upstream.stop()
     await database.close()
@@ -100,10 +110,10 @@ async def until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def sdk(url: str) -> AsyncOpenAI:
+def sdk(url: str, key: str = "none") -> AsyncOpenAI:
     """Without certificates: loading them takes longer than most tests."""
     http = DefaultAsyncHttpxClient(verify=False)
-    return AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, http_client=http)
+    return AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, http_client=http)
 
 
 @asynccontextmanager

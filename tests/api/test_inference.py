@@ -210,3 +210,52 @@ async def test_a_body_over_the_limit_is_refused_and_never_passed_on(
 
     assert (response.status, error["type"]) == (413, "invalid_request_error")
     assert site.upstream.received == []
+
+
+async def test_a_connection_that_closes_unanswered_is_tried_once_more(site: Site) -> None:
+    """An nginx that restarts; an idle connection that was closed in this very moment."""
+
+    async def script() -> AsyncIterator[bytes]:
+        site.upstream.breaks = len(site.upstream.received) == 1
+        if not site.upstream.breaks:
+            yield b'{"id": "1", "choices": []}'
+
+    site.upstream.script = script
+
+    answer = await site.client.chat.completions.create(model="m", messages=[])
+
+    assert (answer.id, len(site.upstream.received)) == ("1", 2)
+
+
+async def test_an_answer_of_which_something_came_is_not_asked_for_again(site: Site) -> None:
+    site.upstream.breaks = True
+    site.upstream.answer(b'{"id": ')
+
+    async with site.http.post(CHAT, data=b"{}") as response:
+        assert response.status == 502
+
+    assert len(site.upstream.received) == 1
+
+
+@pytest.mark.parametrize("headers", [JSON, EVENTS], ids=["whole", "one-line-of-a-stream"])
+async def test_an_answer_without_end_is_a_502(site: Site, headers: dict[str, str]) -> None:
+    async def script() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 65536
+
+    site.upstream.headers, site.upstream.script = headers, script
+
+    async with site.http.post(CHAT, data=b"{}") as response:
+        error = (await response.json())["error"]
+
+    assert (response.status, error["code"]) == (502, "answer_too_large")
+    assert response.headers["x-should-retry"] == "false"
+
+
+async def test_a_stream_may_be_longer_than_a_whole_answer(site: Site) -> None:
+    line = b"data: " + b"x" * 65528 + b"\n\n"
+    site.upstream.headers = EVENTS
+    site.upstream.answer(*[line] * 40)
+
+    async with site.http.post(CHAT, data=b"{}") as response:
+        assert len(await response.read()) == 40 * len(line) > 2 * MIB

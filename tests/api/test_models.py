@@ -42,8 +42,17 @@ async def test_with_store_and_upstream_the_server_is_ready(site: Site) -> None:
         report = await response.json()
 
     assert (response.status, report["status"], report["degraded"]) == (200, "ready", [])
-    assert report["checks"]["upstreams"] == {"status": "ok", "models": 2}
+    upstreams = {"status": "ok", "models": 2, "up": 1, "down": 0}
+    assert report["checks"]["upstreams"] == upstreams
     assert report["checks"]["disk"]["free_bytes"] > report["checks"]["disk"]["min_free_bytes"]
+
+
+async def test_while_the_upstream_is_loading_the_server_is_not_ready(site: Site) -> None:
+    site.upstream.models_status = 503
+
+    for path in ("/ready", "/v1/models"):
+        async with site.http.get(path) as response:
+            assert response.status == 503
 
 
 async def test_without_its_store_the_server_is_not_ready(site: Site) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import insert
 from batch_api.store import batches
 from batch_api.store.database import Database
 from batch_api.store.tables import FileRow
+from batch_api.store.tenancy import DEFAULT_TENANT
 from tests.api.conftest import START, Site
 
 FILES = [f"file-{number}" for number in range(10_000)]
@@ -18,12 +19,13 @@ BATCHES = [f"batch_{number}" for number in range(1_000)]
 
 async def fill(folder: Path) -> None:
     database = await Database.open(folder)
-    async with database.write.begin() as session:
+    async with database.of(DEFAULT_TENANT).write.begin() as session:
         await session.execute(
             insert(FileRow),
             [
                 {
                     "id": id,
+                    "tenant": DEFAULT_TENANT,
                     "filename": f"{id}.jsonl",
                     "purpose": "batch",
                     "bytes": 1,

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from openai import APIStatusError, BadRequestError, NotFoundError
 from openai.types import Upload
 
 from batch_api.settings import MIB, Settings
-from tests.api.conftest import LINE, START, Site
+from tests.api.conftest import LINE, START, Site, until
 
 CONTENT = LINE * 3
 
@@ -309,3 +310,42 @@ async def test_an_upload_for_a_batch_must_be_jsonl(site: Site) -> None:
         await site.client.uploads.complete(upload.id, part_ids=[id])
 
     assert site.blobs_on_disk() == [id]
+
+
+async def test_nothing_stays_of_a_part_whose_client_leaves(site: Site) -> None:
+    upload = await begin(site)
+    _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    data = b'--b\r\nContent-Disposition: form-data; name="data"; filename="x"\r\n\r\n' + b"x" * MIB
+    writer.write(
+        b"POST /v1/uploads/%s/parts HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n"
+        b"content-type: multipart/form-data; boundary=b\r\n\r\n" % (upload.id.encode(), len(data))
+    )
+    writer.write(data[: len(data) // 2])
+    await writer.drain()
+    await until(lambda: len(site.blobs_on_disk()) == 1)
+
+    writer.close()
+
+    await until(lambda: site.blobs_on_disk() == [])
+
+
+async def test_a_completion_whose_client_leaves_can_be_asked_for_again(site: Site) -> None:
+    content = LINE * (8 * MIB // 2 // len(LINE))
+    upload = await begin(site, content)
+    pieces = [content[start : start + MIB] for start in range(0, len(content), MIB)]
+    ids = [await add(site, upload, piece) for piece in pieces]
+    _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    wanted = json.dumps({"part_ids": ids}).encode()
+    writer.write(
+        b"POST /v1/uploads/%s/complete HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s"
+        % (upload.id.encode(), len(wanted), wanted)
+    )
+    await writer.drain()
+    await until(lambda: set(site.blobs_on_disk()) != set(ids))
+
+    writer.close()
+
+    done = await site.client.uploads.complete(upload.id, part_ids=ids)
+    assert done.file is not None
+    assert (await site.client.files.content(done.file.id)).content == content
+    await until(lambda: done.file is not None and site.blobs_on_disk() == [done.file.id])

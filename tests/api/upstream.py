@@ -32,6 +32,7 @@ class ScriptedUpstream:
     script: Callable[[], AsyncIterator[bytes]] = nothing
     breaks: bool = False
     """At the end of the script, instead of the last chunk."""
+    models_status: int = 200
     models: list[str] = field(default_factory=lambda: ["org/name:v1", "plain"])
 
     def __post_init__(self) -> None:
@@ -60,7 +61,9 @@ class ScriptedUpstream:
         received = await _read(reader)
         if received.line.startswith("GET /v1/models "):
             listing = {"object": "list", "data": [_model(id) for id in self.models]}
-            writer.write(_head(200, JSON) + _chunk(msgspec.json.encode(listing)) + _chunk(b""))
+            writer.write(
+                _head(self.models_status, JSON) + _chunk(msgspec.json.encode(listing)) + _chunk(b"")
+            )
         else:
             self.received.append(received)
             await self._answer(reader, writer)
@@ -82,6 +85,7 @@ class ScriptedUpstream:
         async for piece in self.script():
             writer.write(head + _chunk(piece))
             head = b""
+            await writer.drain()
         writer.write(b"" if self.breaks else head + _chunk(b""))
 
 

@@ -9,8 +9,11 @@ import urllib.error
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from batch_api.settings import DEMO_MODEL
+from batch_api.commands.keys import create_key
+from batch_api.commands.serve import AnyoneLetIn, check_exposure
+from batch_api.settings import DEMO_MODEL, Settings
 from tests.minilm import linked
 from tests.server import Server, StandinProcess
 from tests.standin import answer_to
@@ -51,6 +54,23 @@ def test_the_printed_lines_work_where_a_key_is_needed_and_do_not_tell_it(
         monkeypatch.setenv("BATCH_API_API_KEY", key)
         assert _paste(server) == answer_to("What is 2+2?") + "\n"
         assert key not in server.log_tail()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+async def test_a_server_for_this_machine_needs_no_key(tmp_path: Path, host: str) -> None:
+    await check_exposure(Settings(host=host, data_dir=tmp_path))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.1", "localhost.example.org"])
+async def test_a_server_for_others_needs_a_key_or_a_word(tmp_path: Path, host: str) -> None:
+    settings = Settings(host=host, data_dir=tmp_path)
+
+    with pytest.raises(AnyoneLetIn):
+        await check_exposure(settings)
+    await check_exposure(settings.model_copy(update={"allow_anyone": True}))
+    await check_exposure(settings.model_copy(update={"api_key": SecretStr("k" * 16)}))
+    await create_key(tmp_path, name="first", tenant="default", lifetime_seconds=None)
+    await check_exposure(settings)
 
 
 def _paste(server: Server) -> str:

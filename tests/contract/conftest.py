@@ -14,10 +14,11 @@ from openai import AsyncOpenAI
 from openai.types import Batch
 
 from batch_api.api.app import create_app
+from batch_api.api.keys import Keyring
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings
-from batch_api.store import batches
+from batch_api.store import batches, requests
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.upstreams import Upstreams
@@ -91,6 +92,13 @@ class Live:
             row = await batches.get(session, id)
         return row is not None and row.trimmed_at is not None
 
+    async def until_dropped(self) -> None:
+        """Until nothing is left of the only batch, which was deleted."""
+        async with asyncio.timeout(WAIT_SECONDS), self.database.read() as session:
+            while await requests.outcomes(session, 1, after_line=0, limit=1):
+                await session.rollback()
+                await asyncio.sleep(_LOOK_SECONDS)
+
     async def lines(self, file_id: str | None) -> list[dict[str, Any]]:
         """Of an output or error file; none if there is no such file."""
         if file_id is None:
@@ -114,17 +122,29 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def live(settings: Settings, migrated: Path) -> AsyncIterator[Live]:
+async def standin() -> Standin:
+    return Standin()
+
+
+@pytest.fixture
+async def upstream_url(standin: Standin) -> AsyncIterator[str]:
+    """Of what answers the requests."""
+    async with await standin.listen() as upstream:
+        host, port = upstream.sockets[0].getsockname()
+        yield f"http://{host}:{port}"
+
+
+@pytest.fixture
+async def live(
+    settings: Settings, migrated: Path, standin: Standin, upstream_url: str
+) -> AsyncIterator[Live]:
     settings.data_dir.mkdir()
     shutil.copy(migrated, settings.data_dir)
     database = await Database.open(settings.data_dir)
-    standin = Standin()
-    async with await standin.listen() as upstream:
-        host, port = upstream.sockets[0].getsockname()
-        upstreams = Upstreams([f"http://{host}:{port}"], timeout_seconds=30)
-        async with _running(database, settings, upstreams, standin) as live:
-            yield live
-        await upstreams.close()
+    upstreams = Upstreams([upstream_url], timeout_seconds=30)
+    async with _running(database, settings, upstreams, standin) as live:
+        yield live
+    await upstreams.close()
     await database.close()
 
 
@@ -144,6 +164,7 @@ async def _running(
         settings=settings,
         clock=clock,
         ring=scheduler.ring,
+        keyring=await Keyring.open(database, settings, clock),
     )
     async with asyncio.TaskGroup() as group, serving(app) as url, sdk(url) as client:
         group.create_task(scheduler.run(stop))

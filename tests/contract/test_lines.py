@@ -122,6 +122,7 @@ async def test_results_of_a_batch_that_is_deleted_meanwhile_are_cut_off(live: Li
         await anext(chunks)
         await live.finish(await live.client.batches.cancel(batch.id), seconds_a_look=100)
         await live.client.delete(f"/batches/{batch.id}", cast_to=object)
+        await live.until_dropped()
 
         with pytest.raises(aiohttp.ClientPayloadError):
             async for _ in chunks:

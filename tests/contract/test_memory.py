@@ -1,12 +1,15 @@
 """The server's memory stays flat, however large what it takes and gives."""
 
-from collections.abc import Iterator
+import http.client
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from batch_api.settings import MIB
-from tests.server import Server
+from tests.server import Server, StandinProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -31,6 +34,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
             # What it needs once, whatever comes.
             small = client.files.create(file=LINE % 0, purpose="batch")
             client.files.content(small.id).read()
+        yield server
+
+
+@pytest.fixture
+def server_of_standin(tmp_path: Path) -> Iterator[Server]:
+    with StandinProcess(tmp_path) as standin, Server(tmp_path, standin.url) as server:
+        with server.client() as client:
+            client.files.create(file=LINE % 0, purpose="batch")
         yield server
 
 
@@ -68,3 +79,81 @@ def test_an_upload_of_200_mib_in_parts_needs_no_memory(server: Server, content: 
     assert growth(server, before) < MOST_GROWTH_BYTES
     assert upload.file is not None
     assert upload.file.bytes == content.stat().st_size
+
+
+def refusal_of(server: Server, path: Path) -> str:
+    """Why a batch of that file fails."""
+    with server.client() as client:
+        file = client.files.create(file=path, purpose="batch")
+        batch = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+        while batch.status == "validating":
+            server.live(0.1)
+            batch = client.batches.retrieve(batch.id)
+    assert batch.status == "failed"
+    assert batch.errors is not None
+    assert batch.errors.data is not None
+    return str(batch.errors.data[-1].code)
+
+
+def test_a_line_of_200_mb_is_refused_and_needs_no_memory(
+    server_of_standin: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "long.jsonl"
+    with path.open("wb") as file:
+        file.write(b'{"custom_id": "')
+        for _ in range(199):
+            file.write(b"x" * MIB)
+    before = server_of_standin.peak_memory_bytes()
+
+    assert refusal_of(server_of_standin, path) == "line_too_long"
+    assert growth(server_of_standin, before) < MOST_GROWTH_BYTES
+
+
+def test_a_50_001st_line_is_refused_and_needs_no_memory(
+    server_of_standin: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "many.jsonl"
+    line = (
+        b'{"custom_id": "%d", "method": "POST", "url": "/v1/chat/completions", "body": '
+        b'{"model": "stand-in", "messages": [{"role": "user", "content": "hi"}]}}\n'
+    )
+    with path.open("wb") as file:
+        file.writelines(line % number for number in range(50_001))
+    before = server_of_standin.peak_memory_bytes()
+
+    assert refusal_of(server_of_standin, path) == "too_many_tasks"
+    assert growth(server_of_standin, before) < MOST_GROWTH_BYTES
+
+
+def test_bombs_and_endless_files_are_refused_and_need_no_memory(server: Server) -> None:
+    before = server.peak_memory_bytes()
+    head = (
+        b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="in.jsonl"\r\n\r\n{}\n'
+    )
+    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    bomb = [packer.compress(piece) for piece in [head, *[bytes(16 * MIB)] * 20]]
+
+    assert post(server, [*bomb, packer.flush()], encoding="gzip") == 413
+    assert post(server, [head, *[b" " * MIB] * 300], encoding="identity") == 413
+
+    assert growth(server, before) < MOST_GROWTH_BYTES
+    assert len(list((server.data_dir / "files").iterdir())) == 1
+
+
+def post(server: Server, chunks: Sequence[bytes], *, encoding: str) -> int:
+    """The status, which may come before all is sent."""
+    headers = {
+        "content-type": "multipart/form-data; boundary=b",
+        "content-encoding": encoding,
+        "transfer-encoding": "chunked",
+    }
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
+    with closing(connection):
+        with suppress(ConnectionError):
+            connection.request(
+                "POST", "/v1/files", body=iter(chunks), headers=headers, encode_chunked=True
+            )
+        return connection.getresponse().status

@@ -28,6 +28,10 @@ class SmallDisk:
         finally:
             subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
 
+    def remount(self, how: str) -> None:
+        """`ro` or `rw`."""
+        subprocess.run(["mount", "-o", f"remount,{how}", str(self.folder)], check=True)
+
     @property
     def free_bytes(self) -> int:
         found = os.statvfs(self.folder)

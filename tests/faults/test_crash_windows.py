@@ -22,6 +22,7 @@ from batch_api.scheduler.wakeup import Wakeup
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
+from batch_api.store.inspection import inspect
 from tests.clock import START, TurnableClock
 from tests.faults.job import Job
 from tests.faults.remains import read_remains
@@ -67,6 +68,8 @@ def stage(tmp_path: Path, migrated: Path) -> Iterator[Stage]:
     shutil.copy(migrated, tmp_path / "data")
     with StandinProcess(tmp_path) as standin:
         yield Stage(tmp_path, standin)
+    inspection = inspect(tmp_path / "data", deep=True, results_are_kept=True)
+    assert inspection.is_all_right, inspection
 
 
 def test_create_crash_after_store(stage: Stage) -> None:
@@ -230,7 +233,6 @@ def test_duplicate_execution(stage: Stage, window: str) -> None:
         job.create(client)
         assert server.wait_until_ended() == EXIT_STATUS
     remains = read_remains(server.data_dir, job.batch_id)
-    remains.check()
     stage.standin.wait_until_left()
     before = stage.standin.served()
     assert remains.ended < set(before)
@@ -289,7 +291,7 @@ def test_replicas_execute_once(stage: Stage) -> None:
     replicas = [stage.server("replicas_execute_once=sleep:500") for _ in range(2)]
     with ExitStack() as stack:
         for replica in replicas:
-            stack.push(replica.__exit__)
+            stack.callback(replica.sweep)
             replica.spawn()
         while not any(replica.has_ended for replica in replicas):
             time.sleep(_POLL_SECONDS)
@@ -299,4 +301,19 @@ def test_replicas_execute_once(stage: Stage) -> None:
         winner.wait_until_ready()
         with winner.client() as client:
             job.complete(winner, client)
+    assert stage.served_times == [1] * 5
+
+
+@pytest.mark.slow
+def test_a_validation_that_is_killed_starts_again(stage: Stage) -> None:
+    job = Job(_FIVE)
+    with stage.served("cancel_reverted=sleep:60000") as (server, client):
+        job.create(client)
+        server.wait_until_logged("failpoint reached")
+        server.kill()
+    remains = read_remains(server.data_dir, job.batch_id)
+    assert (remains.status, len(remains.states)) == ("validating", 5)
+
+    with stage.served() as (server, client):
+        job.complete(server, client)
     assert stage.served_times == [1] * 5

@@ -10,6 +10,7 @@ import msgspec
 
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.finalizer import Finalizer
+from batch_api.scheduler.housekeeper import Housekeeper
 from batch_api.scheduler.intake import Intake
 from batch_api.scheduler.janitor import Janitor
 from batch_api.scheduler.ledger import Ledger
@@ -20,6 +21,7 @@ from batch_api.store import batches, files
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.tables import BatchRow
+from batch_api.store.tenancy import DEFAULT_TENANT
 from batch_api.upstreams import Upstreams
 from tests.clock import TurnableClock
 from tests.standin import MODEL, Standin
@@ -90,6 +92,12 @@ class Site:
         )
 
     @property
+    def housekeeper(self) -> Housekeeper:
+        return Housekeeper(
+            database=self.database, blobs=self.blobs, settings=self.settings, clock=self.clock
+        )
+
+    @property
     def ledger(self) -> Ledger:
         return Ledger(
             database=self.database,
@@ -136,7 +144,7 @@ class Site:
     ) -> int:
         """The number of a new batch of an uploaded file."""
         await self.upload(content, input_id)
-        async with self.database.write.begin() as session:
+        async with self.database.of(DEFAULT_TENANT).write.begin() as session:
             batch = batches.add(
                 session,
                 id=id,
@@ -157,6 +165,13 @@ class Site:
             await self.blobs.publish(id, writer)
         await self.delete_file(id)
         await rows.add_file(self.database, id)
+
+    async def put_blobs(self, *ids: str) -> None:
+        """Without rows."""
+        for id in ids:
+            async with self.blobs.writing(id) as writer:
+                await writer.write(b"x")
+                await self.blobs.publish(id, writer)
 
     async def delete_file(self, id: str = INPUT) -> None:
         """The row; its bytes are for whoever holds them."""

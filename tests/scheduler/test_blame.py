@@ -90,7 +90,7 @@ async def test_two_lines_that_kill_their_worker_fail_and_no_other(site: Site) ->
     number = await site.submit(b"".join(lines))
     worker = FragileWorker(seconds=0.02)
 
-    async with served(worker.answer) as url, at(site, url, in_flight=32) as here:
+    async with served(worker.answer) as url, at(site, url, in_flight=8) as here:
         batch = await here.run(number)
 
     assert batch.completed == 38

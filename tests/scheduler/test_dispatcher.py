@@ -14,6 +14,7 @@ from tests.clock import TurnableClock
 from tests.scheduler.site import Site, ids, line, question, questions, until
 from tests.standin import (
     BROKEN_JSON,
+    CLOSED,
     HALF,
     HANG,
     HTML,
@@ -104,11 +105,30 @@ async def test_a_passing_error_is_tried_again_and_at_last_told(site: Site, statu
         (HTML, "invalid_answer", "<h1>502 Bad Gateway</h1>"),
         (BROKEN_JSON, "invalid_answer", '"object": "chat.comp'),
         (Fault(body='["an array"]'), "invalid_answer", '["an array"]'),
+        (Fault(body="42"), "invalid_answer", "42"),
+        (Fault(body='{"detail": "ok"}'), "invalid_answer", '{"detail": "ok"}'),
+        (Fault(body='{"choices": {"0": "x"}}'), "invalid_answer", '{"choices": {"0": "x"}}'),
         (Fault(body=""), "invalid_answer", "200"),
         (RESET, "worker_crashed", "broke off"),
         (HALF, "worker_crashed", "broke off"),
+        (CLOSED, "worker_crashed", "broke off"),
+        (Fault(headers={"x-long": "x" * 1_000_000}), "worker_crashed", "broke off"),
+        (Fault(headers={"content-encoding": "gzip"}), "worker_crashed", "broke off"),
     ],
-    ids=["html", "broken-json", "array", "nothing", "reset", "half"],
+    ids=[
+        "html",
+        "broken-json",
+        "array",
+        "number",
+        "no-choices",
+        "choices-of-another-kind",
+        "nothing",
+        "reset",
+        "half",
+        "closed",
+        "header-of-1-mb",
+        "not-gzip",
+    ],
 )
 async def test_no_whole_answer_is_tried_again_and_at_last_told(
     site: Site, fault: Fault, code: str, seen: str
@@ -273,8 +293,10 @@ async def test_nothing_is_sent_under_a_lease_that_ran_out(site: Site, free_port:
         await until(lambda: scheduler.waits_for is not None)
         site.clock.steady += site.settings.lease_seconds
         async with await standin.listen(free_port):
+            received = 0  # when it was looked for the last time
             while (await rows.request(site.database, 1)).attempt == 1:
-                assert standin.stats.received == 0
+                assert received == 0
+                received = standin.stats.received
                 site.clock.steady += 1.0
                 await asyncio.sleep(0.01)
             while not (await site.status(number)).is_final:  # noqa: ASYNC110

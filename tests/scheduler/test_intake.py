@@ -159,3 +159,35 @@ async def test_the_bytes_of_a_deleted_input_go_with_the_last_batch_that_reads_th
 
     await site.intake.validate_once()
     assert site.blobs_on_disk() == ({INPUT} if others else set())
+
+
+async def test_a_batch_that_is_too_long_for_its_tenants_queue_fails_and_others_do_not(
+    site: Site,
+) -> None:
+    settings = site.settings.model_copy(update={"max_queued_lines": 5})
+    intake = replace(site, settings=settings).intake
+    await rows.add_batch(site.database, "batch_b", lines=5, tenant="team-b")
+    first, second, third = [
+        await site.submit(questions(2), id=f"batch_{number}") for number in range(3)
+    ]
+
+    for _ in range(3):
+        assert await intake.validate_once()
+
+    assert [await site.status(number) for number in (first, second)] == ["in_progress"] * 2
+    assert await site.status(third) == "failed"
+    assert await errors(site, third) == [("token_limit_exceeded", None, None)]
+    (told,) = (await site.batch(third)).errors or []
+    assert told["message"].startswith("Enqueued request limit reached: Limit 5, enqueued 4, ")
+
+
+async def test_a_batch_that_is_being_cancelled_needs_no_place_in_the_queue(site: Site) -> None:
+    settings = site.settings.model_copy(update={"max_queued_lines": 1})
+    number = await site.submit(questions(2))
+    await site.cancel(number)
+
+    await replace(site, settings=settings).intake.validate_once()
+    await site.finalizer.finalize_once()
+
+    assert await site.status(number) == "cancelled"
+    assert ids(await site.errors(number)) == ["row-1", "row-2"]

@@ -111,30 +111,19 @@ async def test_batches_are_trimmed_one_after_the_other(site: Site) -> None:
     assert [await site.janitor.trim_once() for _ in range(3)] == [1, 1, 0]
 
 
-async def test_a_start_takes_back_leases_and_sweeps_what_no_row_knows(site: Site) -> None:
-    number = await rows.add_batch(site.database, lines=2, input_file_id="file-held")
+async def test_a_start_takes_back_leases(site: Site) -> None:
+    number = await rows.add_batch(site.database, lines=2)
     await site.ledger.lease([rows.running(number)], 1)
-    await site.upload(b"x", "file-kept")
-    for orphan in ("file-orphan", "file-kept.unfinished", "file-held"):
-        site.blobs.path(orphan).touch()
 
     await site.janitor.recover()
-    assert site.blobs_on_disk() == {"file-kept", "file-held"}
     assert await rows.states(site.database, number) == ["pending", "pending"]
-
-
-async def put_blobs(site: Site, *ids: str) -> None:
-    for id in ids:
-        async with site.blobs.writing(id) as writer:
-            await writer.write(b"x")
-            await site.blobs.publish(id, writer)
 
 
 async def test_an_upload_that_is_not_completed_in_time_expires_with_its_parts(site: Site) -> None:
     now = int(site.clock.now())
     await rows.add_upload(site.database, "upload_1", "part_1", "part_2", expires_at=now + 3600)
     await rows.add_upload(site.database, "upload_2", "part_3", expires_at=now + 3601)
-    await put_blobs(site, "part_1", "part_2", "part_3")
+    await site.put_blobs("part_1", "part_2", "part_3")
 
     assert await site.janitor.expire_uploads_once() == 0
     site.clock.wall += 3600
@@ -146,12 +135,3 @@ async def test_an_upload_that_is_not_completed_in_time_expires_with_its_parts(si
         upload = await uploads.get(session, "upload_1")
     assert upload is not None
     assert upload.status == "expired"
-
-
-async def test_a_start_sweeps_parts_that_no_row_speaks_of_and_keeps_the_others(site: Site) -> None:
-    await rows.add_upload(site.database, "upload_1", "part_1", expires_at=1)
-    await put_blobs(site, "part_1", "part_orphaned", "part_half.unfinished")
-
-    await site.janitor.recover()
-
-    assert site.blobs_on_disk() == {"part_1"}

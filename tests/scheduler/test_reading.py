@@ -3,7 +3,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch_api.scheduler.reading import MAX_PROBLEMS, PAGE_LINES, InputReader, Limits
@@ -105,6 +105,96 @@ def test_the_bytes_at_a_place_are_the_body(
     assert [place.custom_id for place in places] == [custom_id for custom_id, _, _ in drawn]
     assert bodies(path, places) == [body for _, body, _ in drawn]
     assert [physical[place.line - 1] for place in places] == [raw for _, _, raw in drawn]
+
+
+# What a line may be broken with.
+BITS = st.sampled_from(
+    [
+        *(
+            b'"',
+            b"{",
+            b"}",
+            b"[",
+            b"]",
+            b",",
+            b":",
+            b"\\",
+            b"\n",
+            b"\r",
+            b" ",
+            b"\0",
+            b"\xff",
+            b"\xef\xbb\xbf",
+        ),
+        *(b"null", b"NaN", b"1e999", b"-", b"9" * 400, b"\\ud800", b"\\u0000", "\u2028".encode()),
+        *(
+            b'"custom_id":',
+            b'"body":',
+            b'"url":"/v1/embeddings"',
+            b'"stream":true',
+            BODY,
+            line("a"),
+        ),
+    ]
+)
+
+
+@st.composite
+def broken_files(draw: st.DrawFn) -> bytes:
+    """Lines, most of them right but for a few bytes."""
+    physical = []
+    for _, _, raw in draw(st.lists(json_lines(), max_size=4)):
+        broken = raw
+        for at, taken, put in draw(
+            st.lists(
+                st.tuples(
+                    st.floats(0, 1), st.integers(0, 9), st.one_of(BITS, st.binary(max_size=6))
+                ),
+                max_size=2,
+            )
+        ):
+            start = int(at * len(broken))
+            broken = broken[:start] + put + broken[start + taken :]
+        physical.append(broken)
+    ending = draw(st.sampled_from([b"\n", b"\r\n", b"\n\n"]))
+    return draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + ending.join(physical)
+
+
+def check_broken(path: Path, content: bytes) -> None:
+    """Each line that is not blank is either right, with its body's bytes, or has its problems."""
+    path.write_bytes(content)
+    places, reader = read(path, LIMITS)
+    lines_of_file = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    filled = {n for n, raw in enumerate(lines_of_file, 1) if raw and not raw.isspace()}
+    right, wrong = [place.line for place in places], {it.line for it in reader.problems}
+
+    assert reader.total == len(filled)
+    assert sorted(right) == right
+    assert {*right, *wrong} - {None} == filled
+    assert not {*right} & wrong
+    for place, body in zip(places, bodies(path, places), strict=True):
+        given = json.loads(lines_of_file[place.line - 1])
+        assert (given["custom_id"], given["body"]) == (place.custom_id, json.loads(body))
+
+
+@settings(deadline=None)
+@given(content=st.one_of(broken_files(), st.binary(max_size=200)))
+def test_every_line_of_a_broken_file_is_right_or_has_a_problem(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    check_broken(tmp_path_factory.getbasetemp() / "broken", content)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@settings(
+    deadline=None, max_examples=3_000, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+@given(content=st.one_of(broken_files(), st.binary(max_size=2_000)))
+def test_every_line_of_thousands_of_broken_files_is_right_or_has_a_problem(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    check_broken(tmp_path_factory.getbasetemp() / "broken", content)
 
 
 def test_a_bom_crlf_blank_lines_and_no_last_newline_are_accepted(path: Path) -> None:

@@ -214,6 +214,19 @@ def test_an_answered_line_keeps_the_answer_and_is_one_line() -> None:
     }
 
 
+def test_to_a_client_that_splits_lines_as_python_does_a_line_is_one_line() -> None:
+    odd = "".join(map(chr, [*range(1, 0x100), 0x2028, 0x2029]))
+    body = json.dumps({"text": odd}, ensure_ascii=False).encode()
+
+    answered = answered_line(id="i", custom_id=odd, status=200, request_id="r", body=body)
+    unanswered = unanswered_line(id="i", custom_id=odd, code="c", message=odd)
+
+    assert len(answered.decode().splitlines()) == len(unanswered.decode().splitlines()) == 1
+    read = json.loads(answered)
+    assert (read["custom_id"], read["response"]["body"]["text"]) == (odd, odd)
+    assert json.loads(unanswered)["error"]["message"] == odd
+
+
 def test_an_unanswered_line_says_why() -> None:
     written = unanswered_line(
         id="batch_req_1", custom_id="1", code="batch_expired", message="too\nlate"

@@ -8,6 +8,7 @@ from batch_api.store.batches import Running
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease, Place, Settlement
 from batch_api.store.tables import BatchRow, RequestRow
+from batch_api.store.tenancy import DEFAULT_TENANT
 
 LEASE_SECONDS = 60.0
 
@@ -19,9 +20,10 @@ async def add_batch(
     lines: int = 0,
     input_file_id: str = "file-in",
     expires_at: int | None = None,
+    tenant: str = DEFAULT_TENANT,
 ) -> int:
     """The number of a batch in `validating`, or in `in_progress` if it has lines."""
-    async with database.write.begin() as session:
+    async with database.of(tenant).write.begin() as session:
         batch = batches.add(
             session,
             id=id,
@@ -46,9 +48,15 @@ def place(line: int) -> Place:
 
 
 async def add_file(
-    database: Database, id: str, *, purpose: str = "batch", expires_at: int | None = None
+    database: Database,
+    id: str,
+    *,
+    purpose: str = "batch",
+    created_at: int = 1,
+    expires_at: int | None = None,
+    tenant: str = DEFAULT_TENANT,
 ) -> None:
-    async with database.write.begin() as session:
+    async with database.of(tenant).write.begin() as session:
         files.add(
             session,
             id=id,
@@ -56,14 +64,16 @@ async def add_file(
             purpose=purpose,
             bytes=1,
             sha256="",
-            created_at=1,
+            created_at=created_at,
             expires_at=expires_at,
         )
 
 
-async def add_upload(database: Database, id: str, *part_ids: str, expires_at: int) -> int:
+async def add_upload(
+    database: Database, id: str, *part_ids: str, expires_at: int, tenant: str = DEFAULT_TENANT
+) -> int:
     """The number of a pending upload with these parts, a byte each."""
-    async with database.write.begin() as session:
+    async with database.of(tenant).write.begin() as session:
         upload = uploads.add(
             session,
             id=id,

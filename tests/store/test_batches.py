@@ -183,15 +183,29 @@ async def test_the_oldest_batch_is_validated_first_after_those_being_cancelled(
     numbers = [await add_batch(database, f"batch_{it}") for it in (1, 2, 3)]
     await move(database, numbers[1], cancel)
 
+    assert await validated(database) == ["batch_2", "batch_1", "batch_3"]
+
+
+async def test_a_tenant_with_many_batches_does_not_keep_others_from_being_validated(
+    database: Database,
+) -> None:
+    for number in (1, 2, 3):
+        await add_batch(database, f"batch_{number}", tenant="many", expires_at=number)
+    await add_batch(database, "batch_4", tenant="one", expires_at=4)
+    assert await validated(database) == ["batch_1", "batch_4", "batch_2", "batch_3"]
+
+
+async def validated(database: Database) -> list[str]:
+    """In which order all that wait for it are."""
     order = []
-    for _ in numbers:
+    while True:
         async with database.read() as session:
             row = await batches.to_validate(session)
-        assert row is not None
+        if row is None:
+            return order
         order.append(row.id)
         await set_total(database, row.number, 1)
         await move(database, row.number, start)
-    assert order == ["batch_2", "batch_1", "batch_3"]
 
 
 async def test_a_deadline_counts_only_while_a_batch_is_in_progress(database: Database) -> None:
@@ -249,8 +263,12 @@ async def test_a_deleted_batch_leaves_no_rows_and_its_numbers_are_not_used_again
         await requests.end_unrun(session, number, RequestState.CANCELLED, leased_too=True)
         left, final = BatchStatus.CANCELLING, BatchStatus.CANCELLED
         assert await batches.finish(session, number, left, final, now=4.0)
-        await requests.remove(session, number)
-        assert await batches.remove(session, number)
+        assert await batches.remove(session, number, now=5.0)
+        assert not await batches.remove(session, number, now=6.0)
+        assert await batches.removed(session) == number
+        assert await requests.remove(session, number, limit=10) == 2
+        await batches.drop(session, number)
+        assert await batches.removed(session) is None
 
     other = await add_batch(database, "batch_2", lines=2)
     (again, _) = await lease(database, other)
@@ -264,6 +282,6 @@ async def test_only_a_final_batch_is_removed(database: Database) -> None:
     number = await add_batch(database)
 
     async with database.write.begin() as session:
-        assert not await batches.remove(session, number)
+        assert not await batches.remove(session, number, now=5.0)
 
     assert await status(database, number) == BatchStatus.VALIDATING

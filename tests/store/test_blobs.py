@@ -124,13 +124,16 @@ async def test_a_deleted_blob_is_gone_and_may_be_deleted_again(blobs: Blobs) -> 
     assert names(blobs) == set()
 
 
-async def test_a_sweep_leaves_what_is_known(blobs: Blobs) -> None:
-    for id in ("file-1", "file-2"):
-        await write(blobs, id, b"x")
-    blobs.path("file-1.unfinished").touch()
+async def test_names_are_of_what_is_ours_and_is_not_being_written(blobs: Blobs) -> None:
+    await write(blobs, "file-1", b"x")
+    for name in ("file-2.unfinished", "part_1", "notes.txt"):
+        blobs.path(name).touch()
 
-    assert await blobs.sweep(["file-1", "file-3"]) == 2
-    assert names(blobs) == {"file-1"}
+    async with blobs.writing("file-3") as writer:
+        assert await blobs.names() == {"file-1", "file-2.unfinished", "part_1"}
+        await blobs.publish("file-3", writer)
+        assert await blobs.names() == {"file-1", "file-2.unfinished", "part_1"}
+    assert await blobs.names() == {"file-1", "file-2.unfinished", "part_1", "file-3"}
 
 
 async def test_slices_are_read_from_where_they_lie(blobs: Blobs) -> None:

@@ -16,6 +16,7 @@ from batch_api.store.database import Database, DataFolderUnusable
 from tests.store.rows import add_file
 
 NOBODY = 65534
+MIB = 1024 * 1024
 
 OPEN = """
 import asyncio, sys
@@ -161,6 +162,32 @@ async def test_readers_read_on_while_somebody_writes(database: Database) -> None
         await writing.execute(text("DELETE FROM files"))
         async with database.read() as session:
             assert await session.scalar(text("SELECT count(*) FROM files")) == 0
+
+
+async def test_a_write_ahead_log_that_a_reader_let_grow_is_cut_once_it_is_gone(
+    folder: Path,
+) -> None:
+    log = folder / "batch-api.db-wal"
+    database = await Database.open(folder)
+    async with database.read() as reader:
+        await reader.scalar(text("SELECT count(*) FROM files"))
+        for id in range(25):
+            await write_much(database, id)
+        assert log.stat().st_size > 90 * MIB
+    for id in range(25, 28):
+        await write_much(database, id)
+
+    assert log.stat().st_size <= 64 * MIB
+    await database.close()
+
+
+async def write_much(database: Database, id: int) -> None:
+    """Of 4 MiB."""
+    async with database.write.begin() as session:
+        await session.execute(
+            text("INSERT INTO idempotency_keys VALUES ('', :id, hex(zeroblob(2097152)), '', 0)"),
+            {"id": id},
+        )
 
 
 async def test_a_closed_database_is_one_whole_file(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -177,7 +178,7 @@ def test_a_count_that_the_tables_forbid_is_found_as_what_it_is(lived_in: LivedIn
 
 
 def test_a_row_of_what_is_gone_is_found(lived_in: LivedIn) -> None:
-    lived_in.execute("INSERT INTO parts VALUES ('part_x', 77, 1, 1)")
+    lived_in.execute("INSERT INTO parts VALUES ('default', 'part_x', 77, 1, 1)")
     lived_in.blob("part_x").write_bytes(b"x")
 
     assert look(lived_in) == [(Kind.BROKEN_REFERENCE, "parts 2")]
@@ -293,7 +294,7 @@ def test_a_server_at_work_is_all_right(lived_in: LivedIn) -> None:
         lived_in.blob("file-old").touch()
         os.utime(lived_in.blob("file-old"), (1, 1))
 
-        found = inspect(server.data_dir, deep=True)
+        found = inspect(server.data_dir, deep=True, now=time.time())
 
     assert found.is_running
     assert kinds(found) == [(Kind.ORPHANED_BYTES, "file-old")]

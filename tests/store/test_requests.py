@@ -236,6 +236,6 @@ async def test_a_line_is_kept_once(database: Database) -> None:
         async with database.write.begin() as session:
             await requests.add(session, number, [place(1)])
     async with database.write.begin() as session:
-        await requests.remove(session, number)
+        await requests.remove(session, number, limit=10)
         await requests.add(session, number, [place(1)])
     assert await states(database, number) == ["pending"]

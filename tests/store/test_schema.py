@@ -17,7 +17,7 @@ from batch_api.store.schema import (
 )
 from batch_api.store.tables import Table
 
-ADD_FILE = "INSERT INTO files VALUES (1, 'file-1', '', '', 0, '', 0, NULL)"
+ADD_FILE = "INSERT INTO files VALUES ('default', 1, 'file-1', '', '', 0, '', 0, NULL)"
 NEXT = """
 import sqlalchemy as sa
 from alembic import op

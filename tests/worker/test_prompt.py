@@ -62,7 +62,7 @@ def rendered(template: str, **options: Any) -> str:
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     tokenizer.chat_template = template
     chat = ChatRequest.model_validate({"model": "m", "messages": MESSAGES, **options})
-    text = tokenizer.decode(chat_prompt(tokenizer, chat, toolbox(chat, tokenizer)))
+    text = tokenizer.decode(chat_prompt(tokenizer, chat, toolbox(chat, tokenizer), max_length=1024))
     assert isinstance(text, str)
     return text
 

@@ -1,13 +1,11 @@
 """The blobs against the rows that speak of them."""
 
 import hashlib
-import re
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 
 from batch_api.lifecycle import FINAL_STATUSES
-from batch_api.store.blobs import UNFINISHED
+from batch_api.store.blobs import UNFINISHED, is_ours
 from batch_api.store.inspecting.findings import Finding, Kind
 from batch_api.store.inspecting.folder import Folder
 
@@ -24,7 +22,6 @@ _RESULTS = f"""
 """  # noqa: S608
 _STILL_KNOWN = "SELECT 1 FROM files WHERE id = :id UNION ALL SELECT 1 FROM parts WHERE id = :id"
 
-_OURS = re.compile(rf"(file-|part_)[A-Za-z0-9_-]+({re.escape(UNFINISHED)})?")
 _FRESH_SECONDS = 3600.0
 
 
@@ -39,6 +36,11 @@ class Bytes:
         }
         self._inputs = folder.database.execute(_INPUTS).fetchall()
         self._results = {id for (id,) in folder.database.execute(_RESULTS)}
+
+    @property
+    def needed(self) -> set[str]:
+        """What has to be on the disk."""
+        return {*self.known, *(row["input_file_id"] for row in self._inputs)}
 
     def missing(self) -> Iterator[Finding]:
         for id, (bytes, _) in self.known.items():
@@ -67,12 +69,12 @@ class Bytes:
             elif deep and sha256 and self._sha256(id) not in (sha256, None):
                 yield Finding(Kind.DAMAGED_BYTES, id, "Its bytes are not the ones it came with.")
 
-    def orphaned(self) -> Iterator[Finding]:
+    def orphaned(self, *, now: float) -> Iterator[Finding]:
         """Of a running server only what is too old to be on its way to a row."""
-        held = self.known.keys() | self._results | {row["input_file_id"] for row in self._inputs}
-        oldest = time.time() - _FRESH_SECONDS
+        held = self.needed | self._results
+        oldest = now - _FRESH_SECONDS
         for name, blob in self._folder.blobs.items():
-            if name in held or not _OURS.fullmatch(name):
+            if name in held or not is_ours(name):
                 continue
             if not self._folder.is_running or (
                 blob.changed_at < oldest and not name.endswith(UNFINISHED)
@@ -82,7 +84,7 @@ class Bytes:
 
     def foreign(self) -> list[str]:
         """Names that are not ours."""
-        return sorted(name for name in self._folder.blobs if not _OURS.fullmatch(name))
+        return sorted(name for name in self._folder.blobs if not is_ours(name))
 
     def _sha256(self, id: str) -> str | None:
         """None if it has been deleted by now."""

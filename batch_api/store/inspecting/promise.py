@@ -24,7 +24,7 @@ _STATES = {
 _NO_TOTAL = {BatchStatus.VALIDATING, BatchStatus.FAILED}
 _MAYBE_TOTAL = {BatchStatus.CANCELLING}
 
-_BATCHES = "SELECT * FROM batches ORDER BY number"
+_BATCHES = "SELECT * FROM batches WHERE removed_at IS NULL ORDER BY number"
 _REQUESTS = """
     SELECT batch_number, state, count(*) AS requests, count(answers.request_id) AS answers
     FROM requests LEFT JOIN answers ON answers.request_id = requests.id
@@ -64,7 +64,7 @@ class Batch:
 
 
 def read_batches(database: sqlite3.Connection) -> list[Batch]:
-    """Oldest first; those whose status is one."""
+    """Oldest first; those whose status is one, and that are not on their way out."""
     rows = [row for row in database.execute(_BATCHES) if row["status"] in set(BatchStatus)]
     batches = {row["number"]: Batch(row) for row in rows}
     for number, state, requests, answers in database.execute(_REQUESTS):

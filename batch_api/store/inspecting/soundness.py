@@ -5,33 +5,39 @@ from collections.abc import Iterator
 
 from sqlalchemy import CheckConstraint
 
+from batch_api.store.database import DATABASE_NAME
 from batch_api.store.inspecting.findings import Finding, Kind
-from batch_api.store.inspecting.folder import Uninspectable
+from batch_api.store.inspecting.folder import Folder, Uninspectable
 from batch_api.store.schema import newest_revision
 from batch_api.store.tables import Table
+from batch_api.store.wal import fault_of_wal
 
 _MOST_TOLD = 20
 _MENDED = (3, 51, 3)
 _MENDED_EARLY: dict[tuple[int, ...], tuple[int, ...]] = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7)}
 _OF_A_CHECK = "CHECK constraint failed"
 _COUNT_BROKEN = "SELECT count(*) FROM {table} WHERE NOT ({rule})"
-_OF_ROWS = ("CHECK constraint failed", "NULL value in")
-"""The database is whole, but somebody has written what its tables forbid."""
 
 
-def corruption(database: sqlite3.Connection, *, deep: bool) -> Iterator[Finding]:
+def corruption(folder: Folder, *, deep: bool) -> Iterator[Finding]:
     """Raises Uninspectable. `deep`: the indexes are compared with their tables too."""
+    if not folder.is_running and (fault := fault_of_wal(folder.path / DATABASE_NAME)):
+        yield Finding(Kind.CORRUPT_DATABASE, "database", f"Commits are lost: {fault}.")
+    for told in _checked(folder.database, deep=deep):
+        if told != "ok" and not told.startswith(_OF_A_CHECK):
+            what = f"SQLite says: {told.splitlines()[-1]}."
+            yield Finding(Kind.CORRUPT_DATABASE, "database", what)
+
+
+def _checked(database: sqlite3.Connection, *, deep: bool) -> list[str]:
     check = "integrity_check" if deep else "quick_check"
     try:
         rows = database.execute(f"PRAGMA {check}({_MOST_TOLD})").fetchall()
     except sqlite3.OperationalError as error:
         raise Uninspectable(f"The database can't be read: {error}.") from error
     except sqlite3.DatabaseError as error:
-        rows = [[str(error)]]
-    for (told,) in rows:
-        if told != "ok" and not told.startswith(_OF_A_CHECK):
-            what = f"SQLite says: {told.splitlines()[-1]}."
-            yield Finding(Kind.CORRUPT_DATABASE, "database", what)
+        return [str(error)]
+    return [told for (told,) in rows]
 
 
 def broken_rules(database: sqlite3.Connection) -> Iterator[Finding]:

@@ -1,0 +1,105 @@
+"""What a tenant may take up: bytes, uploads at once, batches under way.
+
+The database counts what is there; what is still coming in is counted here.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from batch_api.api.incoming import Incoming
+from batch_api.errors import QuotaExceeded, TooManyRequests
+from batch_api.settings import Settings
+from batch_api.store import batches, files
+from batch_api.store.database import OneTenant
+
+_BESIDE_THE_FILE_BYTES = 64 * 1024
+"""Of a body: the rest of the form. What is recorded is counted to the byte."""
+
+
+@dataclass(slots=True)
+class _Arriving:
+    """The uploads of a tenant that are coming in."""
+
+    count: int = 0
+    bytes: int = 0
+
+
+class Quotas:
+    def __init__(self, settings: Settings) -> None:
+        self._most_bytes = settings.max_stored_bytes
+        self._most_uploads = settings.max_uploads_at_once
+        self._most_batches = settings.max_active_batches
+        self._arriving: defaultdict[str, _Arriving] = defaultdict(_Arriving)
+
+    @asynccontextmanager
+    async def receiving(self, database: OneTenant, incoming: Incoming) -> AsyncIterator[Incoming]:
+        """The body, to be read within the block; what it takes up is held for it until then.
+
+        Raises TooManyRequests, and QuotaExceeded, also as the body is read.
+        """
+        arriving = self._arriving[database.tenant]
+        if arriving.count >= self._most_uploads:
+            raise TooManyRequests(
+                f"Too many uploads at once: Limit {self._most_uploads}. Please try again in 1s.",
+                headers={"retry-after": "1"},
+            )
+        arriving.count += 1
+        hold = _Hold(arriving)
+        try:
+            async with database.read() as session:
+                room = self._most_bytes - await files.stored_bytes(session)
+            hold.take(incoming.announced_bytes, room)
+            yield replace(incoming, chunks=hold.counted(incoming.chunks, room))
+        finally:
+            arriving.bytes -= hold.bytes
+            arriving.count -= 1
+
+    async def check_stored(self, session: AsyncSession, bytes: int) -> None:
+        """To the byte, in the transaction that adds them: who came meanwhile is counted.
+
+        Raises QuotaExceeded.
+        """
+        if await files.stored_bytes(session) + bytes > self._most_bytes:
+            raise _out_of_room()
+
+    async def check_batches(self, session: AsyncSession) -> None:
+        """Before one is added. Raises TooManyRequests."""
+        if await batches.count_active(session) >= self._most_batches:
+            raise TooManyRequests(
+                f"Too many active batches: Limit {self._most_batches}. "
+                "Please try again once some have ended.",
+                headers={"x-should-retry": "false"},
+            )
+
+
+class _Hold:
+    """What one upload takes up while it comes in: as announced, or as far as it has come."""
+
+    def __init__(self, arriving: _Arriving) -> None:
+        self._arriving = arriving
+        self.bytes = 0
+
+    def take(self, body_bytes: int, room: int) -> None:
+        """Raises QuotaExceeded if this and all others together need more than `room`."""
+        more = max(body_bytes - _BESIDE_THE_FILE_BYTES - self.bytes, 0)
+        self.bytes += more
+        self._arriving.bytes += more
+        if self._arriving.bytes > room:
+            raise _out_of_room()
+
+    async def counted(self, chunks: AsyncIterator[bytes], room: int) -> AsyncIterator[bytes]:
+        received = 0
+        async for chunk in chunks:
+            received += len(chunk)
+            self.take(received, room)
+            yield chunk
+
+
+def _out_of_room() -> QuotaExceeded:
+    return QuotaExceeded(
+        "You exceeded your current quota of stored bytes: delete files that you no longer need."
+    )

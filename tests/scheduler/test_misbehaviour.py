@@ -1,0 +1,247 @@
+"""Upstreams that misbehave: what becomes of a batch's lines, and of the other upstreams."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from batch_api.lifecycle import BatchStatus
+from batch_api.upstreams import Upstreams
+from tests.scheduler.site import Site, question, questions, until
+from tests.standin import (
+    CLOSED,
+    ENDLESS,
+    HALF,
+    HTML,
+    RESET,
+    Fault,
+    Standin,
+    answer_to,
+)
+
+KIB = 1024
+TIME_LIMIT_SECONDS = 0.3
+
+
+@asynccontextmanager
+async def hasty(site: Site, *urls: str, seconds: float = TIME_LIMIT_SECONDS) -> AsyncIterator[Site]:
+    """The site with little patience for what it reads from these, or from its own upstream."""
+    upstreams = Upstreams(
+        urls or [site.url],
+        timeout_seconds=seconds,
+        most_in_flight=site.settings.max_in_flight,
+        max_answer_bytes=64 * KIB,
+    )
+    yield replace(site, upstreams=upstreams)
+    await upstreams.close()
+
+
+@asynccontextmanager
+async def listening(standin: Standin) -> AsyncIterator[str]:
+    async with await standin.listen() as server:
+        host, port = server.sockets[0].getsockname()
+        yield f"http://{host}:{port}"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ENDLESS,
+        Fault(body='{"choices": ["' + "x" * 64 * KIB + '"]}'),
+        Fault(body='{"choices": ["' + "x" * 8192 * KIB + '"]}', is_gzipped=True),
+    ],
+    ids=["endless", "announced", "gzip-bomb"],
+)
+async def test_an_answer_without_end_is_an_error_line(site: Site, fault: Fault) -> None:
+    site.standin.fault = fault
+    number = await site.submit(question("bad"))
+
+    async with hasty(site, seconds=10) as here:
+        await here.run(number)
+
+    (bad,) = await site.errors(number)
+    assert bad["error"]["code"] == "answer_too_large"
+    assert str(64 * KIB) in bad["error"]["message"]
+    assert site.standin.stats.received == site.settings.max_attempts
+
+
+async def test_an_answer_as_long_as_the_limit_is_taken(site: Site) -> None:
+    body = '{"choices": ["%s"]}'
+    exactly = body % ("x" * (64 * KIB - len(body % "")))
+    number = await site.submit(question("good", f"{Fault(body=exactly)}x"))
+
+    async with hasty(site) as here:
+        assert (await here.run(number)).completed == 1
+
+
+async def test_a_gzipped_answer_is_an_answer(site: Site) -> None:
+    number = await site.submit(question("good", f"{Fault(is_gzipped=True)}hello"))
+
+    await site.run(number)
+
+    (good,) = await site.output(number)
+    assert good["response"]["body"]["choices"][0]["message"]["content"] == answer_to("hello")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_told_and_not_followed(site: Site, status: int) -> None:
+    elsewhere = Standin()
+    async with listening(elsewhere) as url:
+        fault = Fault(status=status, headers={"location": f"{url}/v1/chat/completions"})
+        number = await site.submit(question("bad", f"{fault}x"))
+        await site.run(number)
+
+    (bad,) = await site.errors(number)
+    assert bad["response"]["status_code"] == status
+    assert (site.standin.stats.received, elsewhere.stats.connections) == (1, 0)
+    assert elsewhere.stats.received == 0
+
+
+async def test_a_body_that_trickles_is_given_up_at_the_time_limit(site: Site) -> None:
+    trickle = Fault(ending="slow", delay_ms=60_000)
+    number = await site.submit(question("bad", f"{trickle}x") + questions(5))
+
+    async with hasty(site) as here:
+        batch = await here.run(number)
+
+    (bad,) = await site.errors(number)
+    assert (bad["custom_id"], bad["error"]["code"]) == ("bad", "request_timeout")
+    assert batch.completed == 5
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_bytes_come_a_line_ends_with_an_error(site: Site, seed: int) -> None:
+    chance = random.Random(seed)
+    beginnings = [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n"]
+
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(chance.choice(beginnings) + chance.randbytes(chance.randrange(2000)))
+        writer.close()
+
+    number = await site.submit(question("bad"))
+    assert await site.intake.validate_once()
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        async with hasty(site, f"http://{host}:{port}") as here:
+            batch = await here.run(number)
+
+    assert (batch.status, batch.completed, batch.failed) == ("completed", 0, 1)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [HTML, Fault(body="[]"), HALF, RESET, CLOSED, Fault(status=500), ENDLESS],
+    ids=["html", "list", "half", "reset", "closed", "500", "endless"],
+)
+async def test_one_that_spoils_everything_does_not_swallow_the_lines_of_the_others(
+    site: Site, fault: Fault
+) -> None:
+    site.standin.fault = Fault(delay_ms=5)
+    broken = Standin(fault=fault)
+    number = await site.submit(questions(300))
+
+    async with listening(broken) as url, hasty(site, url, site.url) as both:
+        batch = await both.run(number)
+
+    assert (batch.completed, batch.failed) == (300, 0)
+    assert broken.stats.received < 50
+
+
+async def test_one_that_hangs_takes_the_time_limit_once_and_fails_nobody(site: Site) -> None:
+    site.standin.fault = Fault(delay_ms=5)
+    hangs = Standin(fault=Fault(ending="hang", is_everywhere=True))
+    number = await site.submit(questions(300))
+
+    async with listening(hangs) as url, hasty(site, url, site.url) as both:
+        batch = await both.run(number)
+
+    assert (batch.completed, batch.failed) == (300, 0)
+    assert hangs.stats.received <= site.settings.max_in_flight
+
+
+@pytest.mark.parametrize("fault", [HTML, HALF], ids=["html", "half-a-body"])
+async def test_one_that_is_sick_gets_no_line_until_it_tells_its_models_again(
+    site: Site, fault: Fault, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So no line is lost to it, however long that takes."""
+    caplog.set_level("INFO")
+    number = await site.submit(questions(100))
+    assert await site.intake.validate_once()
+    site.standin.fault = msgspec.structs.replace(fault, is_everywhere=True)
+
+    running = asyncio.create_task(site.run(number))
+    await until(lambda: "upstream is down" in caplog.text)
+    received, asked = site.standin.stats.received, site.standin.stats.models
+    await until(lambda: site.standin.stats.models >= asked + 2)
+    assert site.standin.stats.received == received < 50
+    site.standin.fault = Fault()
+    batch = await running
+
+    assert (batch.completed, batch.failed) == (100, 0)
+    assert "upstream is up again" in caplog.text
+
+
+async def test_connections_that_are_closed_unanswered_lose_no_line(site: Site) -> None:
+    """As an nginx does that is restarted, again and again."""
+    site.standin.fault = Fault(delay_ms=2)
+    number = await site.submit(questions(150))
+
+    async def restart_now_and_then() -> None:
+        for _ in range(5):
+            await site.standin.has_answered(20)
+            site.standin.drop_connections()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(restart_now_and_then())
+        batch = await site.run(number)
+
+    assert (batch.completed, batch.failed) == (150, 0)
+    assert site.standin.stats.received > 150
+
+
+async def test_all_wait_while_all_are_down_and_go_on_by_themselves(
+    site: Site, free_port: int
+) -> None:
+    number = await site.submit(questions(50))
+    assert await site.intake.validate_once()
+    late = Standin()
+
+    async with hasty(site, f"http://127.0.0.1:{free_port}") as here:
+        running = asyncio.create_task(here.run(number))
+        await until(lambda: here.upstreams.count(up=False) == 1)
+        assert await site.status(number) == BatchStatus.IN_PROGRESS
+        async with await late.listen(free_port):
+            batch = await running
+
+    assert (batch.completed, batch.failed) == (50, 0)
+    assert (late.stats.received, here.upstreams.count(up=True)) == (50, 1)
+
+
+async def test_one_that_is_overloaded_gets_less_at_once(site: Site) -> None:
+    """It has two places, and refuses what comes beyond them."""
+    site.standin.places = 2
+    site.standin.fault = Fault(delay_ms=5)
+    number = await site.submit(questions(60))
+
+    batch = await site.run(number)
+
+    assert (batch.completed, batch.failed) == (60, 0)
+    assert site.standin.stats.refused < 40
+
+
+async def test_a_stop_sends_nothing_that_was_waiting_for_a_place(site: Site) -> None:
+    site.standin.fault = Fault(delay_ms=300)
+    number = await site.submit(questions(30))
+    upstreams = Upstreams([site.url], timeout_seconds=10, most_in_flight=2)
+
+    async with replace(site, upstreams=upstreams).running():
+        await until(lambda: site.standin.stats.open == 2)
+    await upstreams.close()
+
+    assert site.standin.stats.received == 2
+    assert await site.counts(number) == (30, 2, 0)
