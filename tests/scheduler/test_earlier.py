@@ -12,6 +12,7 @@ from batch_api.schemas.lines import answered_line
 from batch_api.store import batches, requests
 from batch_api.store.batches import Usage
 from batch_api.store.requests import Place
+from batch_api.store.tenancy import DEFAULT_TENANT
 from tests.scheduler.site import INPUT, Site, ids, questions
 from tests.store import rows
 
@@ -84,7 +85,7 @@ async def number(site: Site) -> int:
     """A batch of four lines, of which an earlier one has answered two."""
     await site.upload(answered(1, 3, usage={"prompt_tokens": 2, "completion_tokens": 4}), OUTPUT)
     await site.upload(questions(4))
-    async with site.database.write.begin() as session:
+    async with site.database.of(DEFAULT_TENANT).write.begin() as session:
         batch = batches.add(
             session,
             id="batch_1",

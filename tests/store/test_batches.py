@@ -197,7 +197,7 @@ async def test_a_tenant_with_many_batches_does_not_keep_others_from_being_valida
 
 async def validated(database: Database) -> list[str]:
     """In which order all that wait for it are."""
-    order = []
+    order: list[str] = []
     while True:
         async with database.read() as session:
             row = await batches.to_validate(session)
