@@ -39,7 +39,7 @@ class BatchVanished(Exception):
 )
 async def results(id: str, parts: Parts) -> Response:
     """Every line that has ended so far, answered or failed, in the order of the input."""
-    chunks = _chunks(id, parts)
+    chunks = finished_lines(id, parts)
     # What is wrong is said before the answer begins.
     first = await anext(chunks, b"")
     return StreamingResponse(_with_first(first, chunks), media_type=_MEDIA_TYPE)
@@ -51,8 +51,8 @@ async def _with_first(first: bytes, more: AsyncIterator[bytes]) -> AsyncIterator
         yield chunk
 
 
-async def _chunks(id: str, parts: AllParts) -> AsyncIterator[bytes]:
-    """From the database, and from the files as soon as the batch is over."""
+async def finished_lines(id: str, parts: AllParts) -> AsyncIterator[bytes]:
+    """In chunks: from the database, and from the files as soon as the batch is over."""
     after_line = 0
     while True:
         async with parts.database.read() as session:

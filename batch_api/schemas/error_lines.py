@@ -42,6 +42,11 @@ class _Response(msgspec.Struct):
         return LineError(code, message or "without a reason", self.status_code)
 
 
+def upstream_error(status: int, body: bytes) -> LineError:
+    """Why an upstream says that it did not answer."""
+    return _Response(status, msgspec.Raw(body)).error
+
+
 class _Error(msgspec.Struct):
     code: str | None = None
     message: str = ""

@@ -1,6 +1,6 @@
 """Statements on `batches`. A move names the status it leaves; no row means the race was lost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,6 +148,20 @@ async def drop(session: AsyncSession, number: int) -> None:
     await session.execute(
         delete(BatchRow).where(BatchRow.number == number, BatchRow.removed_at.is_not(None))
     )
+
+
+async def labelled(
+    session: AsyncSession, labels: Mapping[str, str], *, limit: int
+) -> Sequence[str]:
+    """The ids of the newest with this metadata."""
+    carried = [BatchRow.labels[name].as_string() == value for name, value in labels.items()]
+    ids = (
+        select(BatchRow.id)
+        .where(*carried, BatchRow.removed_at.is_(None))
+        .order_by(BatchRow.number.desc())
+        .limit(limit)
+    )
+    return (await session.scalars(ids)).all()
 
 
 async def page(session: AsyncSession, *, after: str | None, limit: int) -> Page[BatchRow]:
