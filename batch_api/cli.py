@@ -155,6 +155,10 @@ def worker(
     ] = None,
     host: Annotated[str, typer.Option()] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8001,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name beside this machine's that requests call it; may be repeated."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …")] = None,
     dtype: Dtype = None,
     max_sequences: MaxSequences = None,
@@ -178,6 +182,7 @@ def worker(
         served_model_name=served_model_name,
         host=host,
         port=port,
+        allowed_hosts=allowed_host or (),
         device=device,
         dtype=dtype,
         max_sequences=max_sequences,

@@ -22,11 +22,15 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send every log line of this process to stderr as one JSON object."""
+    """Send every log line of this process to stderr as one JSON object.
+
+    Of others only warnings: below them libraries tell all that they handle, prompts and answers.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    chosen = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=max(chosen, logging.WARNING), handlers=[handler], force=True)
     logging.captureWarnings(True)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger(__package__).setLevel(chosen)
     # Its warnings are of clients that send nonsense, as often as they like.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)

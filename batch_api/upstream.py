@@ -33,6 +33,7 @@ _SOON_SECONDS = 5
 
 _REST_SECONDS = 1.0
 _MOST_REST_SECONDS = 120.0
+_PIECE_BYTES = 16 * 1024  # of a stream: what waits for a client that takes nothing
 
 
 class _TooLarge(Exception):
@@ -180,7 +181,7 @@ class Upstream:
             self._may_be_down("does not answer in time")
             message = f"{self.url} did not answer in time"
             return UpstreamTimedOut(message, had_company=company, had_begun=had_begun)
-        self._failed(visit, repr(error))
+        self._failed(visit, type(error).__name__)
         if isinstance(error, _TooLarge):
             return AnswerTooLarge(
                 f"{self.url} answered with more than {self._patience.bytes} bytes"
@@ -247,7 +248,7 @@ class Answer:
         """Whole lines, as many as have come; at the end what is left. Raises UpstreamBroke."""
         held: list[bytes] = []
         try:
-            async for chunk in self._response.content.iter_any():
+            async for chunk in self._response.content.iter_chunked(_PIECE_BYTES):
                 ended, newline, begun = chunk.rpartition(b"\n")
                 if newline:
                     yield b"".join((*held, ended, newline))

@@ -24,6 +24,7 @@ from batch_api.upstream import OVERLOADED, Answer, Call, Patience, Upstream
 
 _CONNECT_SECONDS = 5
 _IDLE_SECONDS = 30
+_READ_BYTES = 16 * 1024  # beyond it a stream waits for its client, not in our memory
 _MIB = 1024 * 1024
 
 _ASK_ANOTHER = (HTTPStatus.NOT_FOUND, *OVERLOADED)
@@ -84,6 +85,7 @@ class Upstreams:
         )
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS),
+            read_bufsize=_READ_BYTES,
             cookie_jar=aiohttp.DummyCookieJar(),  # one client's are not for another
         )
         patience = Patience(seconds=timeout_seconds, bytes=max_answer_bytes)

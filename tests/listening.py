@@ -1,6 +1,7 @@
 """A server in the test's own loop, with the connections and the gate that the commands have."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -25,11 +26,18 @@ async def listening(app: ASGIApp, **options: Any) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def connected(
-    port: int, begun: bytes = b""
+    port: int, begun: bytes = b"", *, deaf: bool = False
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A client that has sent these bytes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    """A client that has sent these bytes; a `deaf` one takes next to nothing of what it is told."""
+    channel = socket.socket()
+    channel.setblocking(False)
+    if deaf:
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    await asyncio.get_running_loop().sock_connect(channel, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=channel)
     try:
+        if deaf:
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(begun)
         yield reader, writer
     finally:

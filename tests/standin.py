@@ -48,10 +48,13 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     headers: dict[str, str] = {}
     """Beside the usual ones."""
     is_gzipped: bool = False
-    ending: Literal["whole", "slow", "half", "reset", "closed", "hang", "endless", "die"] = "whole"
+    ending: Literal[
+        "whole", "slow", "half", "reset", "closed", "hang", "lull", "endless", "flood", "die"
+    ] = "whole"
     """`slow`: in ten pieces over `delay_ms`; `half`: closed in the middle of the body; `reset`: the
-    same with a TCP reset; `closed`: before its first byte; `hang`: no byte, ever; `endless`: a body
-    that goes on for as long as somebody reads it; `die`: this whole process does, as by a kill."""
+    same with a TCP reset; `closed`: before its first byte; `hang`: no byte, ever; `lull`: the first
+    event of a stream, and no other; `endless`, `flood`: a body, or events, that go on for as long
+    as somebody reads them; `die`: this whole process does, as by a kill."""
     delay_ms: float = 0
     times: int | None = None
     """How often for the same text, before it is answered well; None: always."""
@@ -75,10 +78,16 @@ BROKEN_JSON = Fault(body='{"id": "chatcmpl-1", "object": "chat.comp')
 HANG = Fault(ending="hang")
 HALF = Fault(ending="half")
 RESET = Fault(ending="reset")
+LULL = Fault(ending="lull")
+FLOOD = Fault(ending="flood")
 FULL = Fault(status=503)
 CLOSED = Fault(ending="closed")
 DIE = Fault(ending="die")
 ENDLESS = Fault(ending="endless")
+
+
+_EVENTS_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+_EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n' % (b"la " * 100)
 
 
 class _Message(msgspec.Struct):
@@ -208,6 +217,9 @@ class Connection(asyncio.Protocol):
         self._text: str | None = None
         """Of the request that is being answered."""
         self._fault = NO_FAULT
+        self._is_full = False
+        self._flooding = b""
+        """What is written without an end."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's only behaves like one
@@ -285,19 +297,33 @@ class Connection(asyncio.Protocol):
             case "closed":
                 loop.call_later(seconds, self._transport.close)
             case "endless":
-                self._going_on = asyncio.create_task(self._go_on())
+                self._flood(_ENDLESS_HEAD, _PIECE)
             case "die":
                 os._exit(1)
             case "hang":
                 pass
+            case "lull":
+                self._transport.write(_EVENTS_HEAD + _EVENT)
+            case "flood":
+                self._flood(_EVENTS_HEAD, _EVENT * 100)
 
-    async def _go_on(self) -> None:
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._go_on()
+
+    def _flood(self, head: bytes, piece: bytes) -> None:
+        self._transport.write(head)
+        self._flooding = piece
+        self._go_on()
+
+    def _go_on(self) -> None:
         """As fast as it is read."""
-        self._transport.write(_ENDLESS_HEAD)
-        while not self._transport.is_closing():
-            if self._transport.get_write_buffer_size() == 0:
-                self._transport.write(_PIECE)
-            await asyncio.sleep(0)
+        if self._flooding and not self._is_full and not self._transport.is_closing():
+            self._transport.write(self._flooding)
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def _trickle(self, pieces: Iterator[bytes], seconds: float) -> None:
         if self._transport.is_closing():

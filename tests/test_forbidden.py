@@ -187,11 +187,11 @@ def test_a_template_is_not_passed_on(body: Any, param: str) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b'{"' + b"k" * 10_000 + b'": {"url":' * 300 + b"1" + b"}" * 301,
+        b'{"' + b"k" * 10_000 + b'": ' + b'{"url":' * 150 + b"1" + b"}" * 151,
         b'{"a":[' + b'{"url":"data:,"},' * 100_000 + b"1]}",
         b'{"a":"' + b"\\u0041" * 1_000_000 + b'"}',
         b'{"url":' + b"9" * 5_000_000 + b"}",
-        (b'{"' + b"k" * 20_000 + b'":') * 400 + b'"url"' + b"}" * 400,
+        (b'{"' + b"k" * 20_000 + b'":') * 150 + b'"url"' + b"}" * 150,
     ],
     ids=["deep", "many", "escapes", "digits", "long keys"],
 )

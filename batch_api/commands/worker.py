@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from batch_api import logs
 from batch_api.commands.listening import bind, listen, stop_on_signals
 from batch_api.engine.errors import ModelNotLoadable
 from batch_api.errors import Unusable
+from batch_api.gate import USUAL, Visitors
 from batch_api.settings import Task, served_name
 from batch_api.worker.app import create_app
 from batch_api.worker.engine_thread import AnyEngine, EngineThread
@@ -36,6 +37,7 @@ def serve_worker(
     served_model_name: str | None,
     host: str,
     port: int,
+    allowed_hosts: Sequence[str],
     device: str | None,
     dtype: str | None,
     max_sequences: int | None,
@@ -61,7 +63,12 @@ def serve_worker(
             )
             name = served_model_name or served_name(model)
             return run_worker(
-                load, model=name, task=task, listener=listener, max_waiting=max_waiting
+                load,
+                model=name,
+                task=task,
+                listener=listener,
+                visitors=Visitors(hosts=[host.lower() for host in allowed_hosts]),
+                max_waiting=max_waiting,
             )
     except Unusable as error:
         return _refuse(error)
@@ -73,6 +80,7 @@ def run_worker(
     model: str,
     task: Task = "generate",
     listener: socket.socket,
+    visitors: Visitors = USUAL,
     max_waiting: int,
     grace_seconds: float = GRACE_SECONDS,
 ) -> int:
@@ -82,6 +90,7 @@ def run_worker(
         model=model,
         task=task,
         listener=listener,
+        visitors=visitors,
         max_waiting=max_waiting,
         grace_seconds=grace_seconds,
     )
@@ -99,6 +108,7 @@ async def _serve(
     model: str,
     task: Task,
     listener: socket.socket,
+    visitors: Visitors,
     max_waiting: int,
     grace_seconds: float,
 ) -> tuple[EngineThread[AnyEngine], bool]:
@@ -108,7 +118,9 @@ async def _serve(
     app = create_app(thread, model=model, task=task)
     thread.start()
     async with asyncio.TaskGroup() as group:
-        group.create_task(listen(app, listener, over, grace_seconds=_SENDING_SECONDS))
+        group.create_task(
+            listen(app, listener, over, grace_seconds=_SENDING_SECONDS, visitors=visitors)
+        )
         print(_banner(listener, model), flush=True)
         await _first_of(stop.wait(), thread.failed.wait())
         if thread.failure is None:

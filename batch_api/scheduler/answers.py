@@ -39,6 +39,7 @@ class Failed:
 
     settlement: Settlement
     reason: str
+    """For the log: nothing of what the upstream said."""
     doubts: int = 0
     """So often another request that was there may have been the cause, and nobody is blamed."""
 
@@ -99,7 +100,8 @@ class Judge:
     def broke(self, lease: Lease, error: UpstreamBroke) -> Failed:
         """The upstream took the request and gave no whole answer."""
         doubts = UNTIL_ALONE if error.had_company else 0
-        return Failed(self._unanswered(lease, "worker_crashed", str(error)), str(error), doubts)
+        settlement = self._unanswered(lease, "worker_crashed", str(error))
+        return Failed(settlement, f"broke off: {type(error.__cause__).__name__}", doubts)
 
     def timed_out(self, lease: Lease, error: UpstreamTimedOut) -> Failed:
         """In company it may have been the queue; the second time there are fewer in it."""
@@ -113,7 +115,7 @@ class Judge:
         seen = reply.body[:_EXCERPT].decode(errors="replace")
         reason = f"The upstream answered {reply.status} with what is no answer: {seen}"
         if reply.status == HTTPStatus.OK:
-            return Failed(self._unanswered(lease, "invalid_answer", reason), reason)
+            return Failed(self._unanswered(lease, "invalid_answer", reason), "no answer")
         error = {"message": reason, "type": "server_error", "param": None, "code": None}
         body = msgspec.json.encode({"error": error})
         return Failed(

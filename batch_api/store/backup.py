@@ -1,7 +1,8 @@
 """A consistent copy of a data folder, while its server runs or not.
 
-Blobs never change once they have their name, and go only after their row. So they are taken first,
-then the database, then what has come between; if one has gone between, the database is taken anew.
+Blobs never change once they have their name, and go only after their row. So they are taken first;
+then begins a transaction that reads the database, and what has come meanwhile is taken. If some of
+that has gone already, another transaction is begun. The last one is copied.
 """
 
 import errno
@@ -17,10 +18,10 @@ from batch_api.errors import Unusable
 from batch_api.store.blobs import BLOBS_FOLDER, UNFINISHED
 from batch_api.store.database import DATABASE_NAME
 from batch_api.store.folders import make, sync
-from batch_api.store.inspecting.bytes import Bytes
+from batch_api.store.inspecting.bytes import needed_blobs
 from batch_api.store.inspecting.folder import Folder, opened
 
-_MOST_ROUNDS = 20
+_MOST_ROUNDS = 100
 _NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}
 
 
@@ -66,7 +67,8 @@ def _back_up(folder: Folder, destination: Path) -> Backup:
     blobs.mkdir()
     database = destination / f"{DATABASE_NAME}{UNFINISHED}"
     _take_blobs(folder, blobs, {name for name in folder.blobs if not name.endswith(UNFINISHED)})
-    needed = _take_until_complete(folder, database, blobs)
+    needed = _take_until_complete(folder, blobs)
+    _copy_database(folder, database)
     for name in _names(blobs) - needed:
         (blobs / name).unlink()
     sync(blobs)
@@ -76,11 +78,12 @@ def _back_up(folder: Folder, destination: Path) -> Backup:
     return Backup(len(sizes), sum(sizes))
 
 
-def _take_until_complete(folder: Folder, database: Path, blobs: Path) -> set[str]:
-    """Return the names of all blobs that the copy of the database speaks of."""
+def _take_until_complete(folder: Folder, blobs: Path) -> set[str]:
+    """Begin to read the database as of a moment whose blobs are all taken; return their names."""
     missed: set[str] = set()
     for _ in range(_MOST_ROUNDS):
-        needed = _take_database(folder, database)
+        folder.begin_anew()
+        needed = needed_blobs(folder.database)
         _take_blobs(folder, blobs, needed)
         missing = needed - _names(blobs)
         # What is missing twice was not deleted meanwhile: its row would have gone first.
@@ -90,18 +93,13 @@ def _take_until_complete(folder: Folder, database: Path, blobs: Path) -> set[str
     raise BackupFailed("Files are deleted faster than they can be copied; try again later.")
 
 
-def _take_database(folder: Folder, copy: Path) -> set[str]:
-    """As it is at this moment; return the names of all blobs that it speaks of."""
-    folder.begin_anew()
-    # Read before the copy is made: that begins the transaction in which both are done.
-    needed = Bytes(folder).needed
-    copy.unlink(missing_ok=True)
+def _copy_database(folder: Folder, copy: Path) -> None:
+    """As of the moment at which it was last begun to be read."""
     with closing(sqlite3.connect(copy)) as target:
         folder.database.backup(target)
         # So that it is one file; the first server that opens it turns the WAL on again.
         target.execute("PRAGMA journal_mode = DELETE")
     sync(copy)
-    return needed
 
 
 def _take_blobs(folder: Folder, blobs: Path, names: Iterable[str]) -> None:

@@ -170,16 +170,18 @@ class Database:
         await self._writer.dispose()
         os.close(self._lock)
 
-    def _on_error(self, context: ExceptionContext) -> None:
+    def _on_error(self, context: ExceptionContext) -> DiskFailed | None:
+        """What is raised instead of SQLAlchemy's error, if anything."""
         error = context.original_exception
         if has_failed(error):
             failure = _failure(error)
             if _is_commit(context):
                 end_at_once(failure)
             self.give_up(failure)
-            context.chained_exception = self._failure
-        elif passes(error):
+            return failure
+        if passes(error):
             self._trouble, self._troubled_at = context.sqlalchemy_exception, time.monotonic()
+        return None
 
 
 def _is_commit(context: ExceptionContext) -> bool:
@@ -271,6 +273,7 @@ def _engine(path: Path, *, size: int, begin: str, pragmas: dict[str, Any]) -> As
         max_overflow=0,
         pool_timeout=_WAIT_SECONDS,
         connect_args={"isolation_level": None},
+        hide_parameters=True,  # errors end up in logs
     )
     _configure(engine.sync_engine, begin, _ALWAYS | pragmas)
     guard(engine.sync_engine)

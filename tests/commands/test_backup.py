@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +18,12 @@ from tests.lived_in import LivedIn, finished
 from tests.server import HasEnded, Server, StandinProcess
 
 _SECONDS = 60
-_BACKUPS = 5
+_BACKUPS = 2
+SLOWLY = [
+    *("strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=link,linkat"),
+    # Files come while others are linked, and go before they are linked themselves.
+    *("-e", "inject=link,linkat:delay_enter=50000"),
+]
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -26,10 +32,10 @@ def lived_in(tmp_path: Path, killed: LivedIn) -> LivedIn:
     return killed.copy(tmp_path / "data")
 
 
-def backup(data_dir: Path, destination: Path, *, code: int) -> str:
+def backup(data_dir: Path, destination: Path, *, code: int, under: Sequence[str] = ()) -> str:
     """What it prints, or the sentence with which it refuses."""
     ended = subprocess.run(
-        [sys.executable, "-m", "batch_api", "backup", destination, "--data-dir", data_dir],
+        [*under, sys.executable, "-m", "batch_api", "backup", destination, "--data-dir", data_dir],
         capture_output=True,
         text=True,
         timeout=_SECONDS,
@@ -111,8 +117,9 @@ def test_bytes_are_copied_to_another_file_system(lived_in: LivedIn) -> None:
         assert copy.st_nlink == (1 if is_elsewhere else 2)
 
 
+@pytest.mark.parametrize("under", [(), pytest.param(SLOWLY, marks=pytest.mark.slow)])
 def test_a_backup_is_of_one_moment_while_files_come_and_go(
-    lived_in: LivedIn, tmp_path: Path
+    lived_in: LivedIn, tmp_path: Path, under: Sequence[str]
 ) -> None:
     stop = threading.Event()
     with (
@@ -132,7 +139,7 @@ def test_a_backup_is_of_one_moment_while_files_come_and_go(
         clients = [threads.submit(come_and_go) for _ in range(2)]
         try:
             for number in range(_BACKUPS):
-                back_up(server.data_dir, tmp_path / str(number))
+                backup(server.data_dir, tmp_path / str(number), code=0, under=under)
                 assert is_right(tmp_path / str(number))
         finally:
             stop.set()

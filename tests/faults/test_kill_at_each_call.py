@@ -48,7 +48,8 @@ class Sweep:
 
         However that may be, the next server goes on to the end of the day.
         """
-        name = f"{self.call}-{nth}"
+        # Without strace's slash: a name that begins with one would lie outside the folder.
+        name = f"{self.call.strip('/^')}-{nth}"
         inject = f"inject={self.call}:signal=KILL:when={nth}"
         day = Day(name)
         if self._gets_through(day, name, ["-o", "/dev/null", "-e", inject]):

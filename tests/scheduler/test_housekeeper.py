@@ -194,6 +194,7 @@ async def test_idempotency_keys_are_forgotten_in_bites_when_they_are_old(site: S
     async with site.database.write.begin() as session:
         session.add_all(
             IdempotencyKeyRow(
+                tenant="default",
                 operation="create",
                 key=str(number),
                 fingerprint="",

@@ -13,6 +13,7 @@ from batch_api.store.inspection import inspect
 from tests.server import StandinProcess
 
 _ENDED = (RequestState.COMPLETED, RequestState.FAILED)
+_UNENDED = (RequestState.PENDING, RequestState.LEASED)
 _LEFT_SECONDS = 2
 _POLL_SECONDS = 0.05
 
@@ -42,8 +43,8 @@ class Audit:
         sent = self._read_journals()
         if again := sorted(self._ended & sent):
             self.complaints.append(f"run again although they had ended: {again}")
-        self._ended |= self._read_ended()
-        self.in_flight_at_stops += len(sent - self._ended)
+        self._ended |= self._read(*_ENDED)
+        self.in_flight_at_stops += len(sent & self._read(*_UNENDED))
 
     @property
     def answered_again(self) -> int:
@@ -64,10 +65,11 @@ class Audit:
             self._looked_at[number] = len(entries)
         return sent
 
-    def _read_ended(self) -> set[str]:
+    def _read(self, *states: RequestState) -> set[str]:
+        """The lines in one of these two states."""
         with opened(self._data_dir) as folder:
             rows = folder.database.execute(
-                "SELECT custom_id FROM requests WHERE state IN (?, ?)", _ENDED
+                "SELECT custom_id FROM requests WHERE state IN (?, ?)", states
             )
             return {custom_id for (custom_id,) in rows}
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-_LIBRARIES = "*/faketime/libfaketime.so.1"
+_LIBRARIES = "*/faketime/libfaketimeMT.so.1"
 
 
 class NoFaketime(Exception):
@@ -18,4 +18,5 @@ def faked(seconds_ahead: int) -> dict[str, str]:
         "LD_PRELOAD": str(libraries[0]),
         "FAKETIME": f"+{seconds_ahead}s",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # or waits for Python's own lock end at once, or never
     }

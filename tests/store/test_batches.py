@@ -285,3 +285,14 @@ async def test_only_a_final_batch_is_removed(database: Database) -> None:
         assert not await batches.remove(session, number, now=5.0)
 
     assert await status(database, number) == BatchStatus.VALIDATING
+
+
+async def test_batches_in_progress_tell_whose_they_are(database: Database) -> None:
+    for number, tenant in enumerate(("a", "b", "a")):
+        await add_batch(database, f"batch_{number}", lines=1, tenant=tenant)
+
+    async with database.read() as session:
+        assert [batch.tenant for batch in await batches.running(session)] == ["a", "b", "a"]
+    async with database.of("b").read() as session:
+        assert await batches.count_active(session) == 1
+        assert await batches.count_queued_lines(session) == 1

@@ -185,7 +185,10 @@ async def write_much(database: Database, id: int) -> None:
     """Of 4 MiB."""
     async with database.write.begin() as session:
         await session.execute(
-            text("INSERT INTO idempotency_keys VALUES ('', :id, hex(zeroblob(2097152)), '', 0)"),
+            text(
+                "INSERT INTO idempotency_keys (tenant, operation, key, fingerprint, object_id,"
+                " expires_at) VALUES ('', '', :id, hex(zeroblob(2097152)), '', 0)"
+            ),
             {"id": id},
         )
 

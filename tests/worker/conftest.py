@@ -27,8 +27,9 @@ def engine(worker: Worker) -> FakeEngine:
 @pytest.fixture(scope="session")
 def real_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
     """Of a worker with the bundled model, one for all tests that leave its options alone."""
+    options = ("--model", str(DEMO_MODEL), "--allowed-host", "Workers")
     with (
-        WorkerProcess(tmp_path_factory.mktemp("real"), "--model", str(DEMO_MODEL)) as worker,
+        WorkerProcess(tmp_path_factory.mktemp("real"), *options) as worker,
         OpenAI(base_url=f"{worker.url}/v1", api_key="none", max_retries=0) as client,
     ):
         yield client

@@ -16,6 +16,10 @@ _INPUTS = f"""
     FROM batches LEFT JOIN requests ON batch_number = number
     WHERE status NOT IN ({_FINAL}) GROUP BY number
 """  # noqa: S608 our own words
+_NEEDED = f"""
+    SELECT id FROM files UNION SELECT id FROM parts
+    UNION SELECT input_file_id FROM batches WHERE status NOT IN ({_FINAL})
+"""  # noqa: S608
 _RESULTS = f"""
     SELECT output_file_id FROM batches WHERE status NOT IN ({_FINAL})
     UNION ALL SELECT error_file_id FROM batches WHERE status NOT IN ({_FINAL})
@@ -36,11 +40,6 @@ class Bytes:
         }
         self._inputs = folder.database.execute(_INPUTS).fetchall()
         self._results = {id for (id,) in folder.database.execute(_RESULTS)}
-
-    @property
-    def needed(self) -> set[str]:
-        """What has to be on the disk."""
-        return {*self.known, *(row["input_file_id"] for row in self._inputs)}
 
     def missing(self) -> Iterator[Finding]:
         for id, (bytes, _) in self.known.items():
@@ -71,7 +70,7 @@ class Bytes:
 
     def orphaned(self, *, now: float) -> Iterator[Finding]:
         """Of a running server only what is too old to be on its way to a row."""
-        held = self.needed | self._results
+        held = needed_blobs(self._folder.database) | self._results
         oldest = now - _FRESH_SECONDS
         for name, blob in self._folder.blobs.items():
             if name in held or not is_ours(name):
@@ -93,6 +92,11 @@ class Bytes:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return None
+
+
+def needed_blobs(database: sqlite3.Connection) -> set[str]:
+    """What the rows speak of, and so has to be on the disk."""
+    return {id for (id,) in database.execute(_NEEDED)}
 
 
 def is_still_so(folder: Folder, finding: Finding) -> bool:
