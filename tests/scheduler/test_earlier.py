@@ -1,5 +1,7 @@
 """What a batch takes over from the one that it continues."""
 
+import asyncio
+import time
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,8 @@ from batch_api.scheduler.earlier import EarlierAnswers
 from batch_api.schemas.lines import answered_line
 from batch_api.store import batches, requests
 from batch_api.store.batches import Usage
+from batch_api.store.inspecting.findings import Kind
+from batch_api.store.inspection import inspect
 from batch_api.store.requests import Place
 from batch_api.store.tenancy import DEFAULT_TENANT
 from tests.scheduler.site import INPUT, Site, ids, questions
@@ -131,6 +135,20 @@ async def test_a_validation_that_was_cut_off_takes_over_everything_anew(
     assert ids(lines) == [f"row-{line}" for line in range(1, 5)]
     assert [lines[0]["id"], lines[2]["id"]] == ["old-1", "old-3"]
     assert site.standin.stats.received == 2
+
+
+async def test_a_folder_of_which_the_server_was_killed_meanwhile_is_all_right(
+    site: Site, number: int
+) -> None:
+    done = EarlierAnswers(site.blobs.path(OUTPUT))
+    async with site.database.write.begin() as session:
+        await requests.add(session, number, portion(done, range(1, 4)))
+    await site.delete_file(OUTPUT)
+
+    found = await asyncio.to_thread(inspect, site.settings.data_dir, now=time.time() + 1e6)
+
+    # The rows of files that tests make say nothing true of their bytes.
+    assert [it for it in found.findings if it.kind != Kind.DAMAGED_BYTES] == []
 
 
 async def test_cancelled_while_it_is_validated_it_keeps_what_it_has_taken_over(
