@@ -158,6 +158,17 @@ def test_what_the_upstream_refuses_keeps_its_status(server: Server) -> None:
     assert (status, answer["error"]["code"]) == (502, "upstream_broke")
 
 
+def test_who_is_too_busy_says_when_to_come_back(server: Server, standin: StandinProcess) -> None:
+    busy = Fault(status=503, retry_after="7")
+
+    command = ["curl", "--silent", "--include", "-H", f"Authorization: Bearer {KEY}"]
+    command += ["-d", json.dumps(query("1", f"{busy}x")), f"{server.url}/chat"]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+
+    assert done.stdout.startswith("HTTP/1.1 503")
+    assert "retry-after: 7" in done.stdout.lower()
+
+
 def test_a_text_is_answered_at_once(server: Server) -> None:
     data = {"text": "abc", "model_name": MODEL, "dyn_batch": 1, "speculative_decoding": True}
 

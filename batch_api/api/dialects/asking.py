@@ -15,8 +15,10 @@ from batch_api.schemas.bad_json import BAD_JSON
 from batch_api.schemas.error_lines import upstream_error
 from batch_api.schemas.priority import PRIORITY_HEADER
 from batch_api.unusable import UpstreamUnusable
+from batch_api.upstream import OVERLOADED, Answer, retry_after_seconds
 
 CHAT = "/v1/chat/completions"
+_RETRY_AFTER_SECONDS = 1
 
 
 class _Message(msgspec.Struct):
@@ -72,7 +74,10 @@ class Asker:
         headers = {PRIORITY_HEADER: "interactive", "content-type": "application/json"}
         try:
             async with self.parts.upstreams.open("POST", CHAT, body=body, headers=headers) as reply:
-                return _completion(reply.status, await reply.read())
+                body = await reply.read()
+                if reply.status != HTTPStatus.OK:
+                    raise _refusal(reply, body)
+                return _completion(body)
         except UpstreamUnusable as error:
             raise failure_of(error) from error
 
@@ -86,19 +91,22 @@ async def first_model(parts: AllParts) -> str:
     return id
 
 
-def _completion(status: int, body: bytes) -> Completion:
-    """Raises APIError."""
-    if status != HTTPStatus.OK:
-        raise _refusal(status, body)
+def _completion(body: bytes) -> Completion:
+    """Raises BadGateway."""
     try:
         return read_completion(body)
     except BAD_JSON as error:
         raise BadGateway("The upstream's answer is none.") from error
 
 
-def _refusal(status: int, body: bytes) -> APIError:
-    told = upstream_error(status, body)
-    error = APIError(told.message, code=told.code)
-    error.status = status
-    error.type = "invalid_request_error" if status < 500 else "server_error"
+def _refusal(reply: Answer, body: bytes) -> APIError:
+    """In the upstream's words, with its status."""
+    told = upstream_error(reply.status, body)
+    headers = {}
+    if reply.status in OVERLOADED:
+        seconds = retry_after_seconds(reply.headers) or _RETRY_AFTER_SECONDS
+        headers["retry-after"] = f"{seconds:g}"
+    error = APIError(told.message, code=told.code, headers=headers)
+    error.status = reply.status
+    error.type = "invalid_request_error" if reply.status < 500 else "server_error"
     return error
