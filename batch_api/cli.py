@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from batch_api import __version__, logs
+from batch_api.client.commands import add_to
 from batch_api.errors import Unusable
 from batch_api.settings import MIN_LENGTH, Settings, window_seconds
 
@@ -289,6 +290,9 @@ def compose(
         )
     for path in written:
         typer.echo(f"{path} is written.")
+
+
+add_to(app)
 
 
 def _settings(**given: Any) -> Settings:

@@ -36,13 +36,15 @@ MAY_IMPORT = {
     "unusable": set(),
     "upstream": {"standing", "unusable", "schemas"},
     "upstreams": {"upstream", "standing", "unusable", "schemas", "waiting"},
+    "queries": {"errors", "envelope", "schemas"},
     "waiting": set(),
+    "client": {"errors", "lifecycle", "schemas"},
     "supervisor": {"errors", "waiting"},
-    "api": {"store", "schemas", "envelope", "disconnect", "forbidden", "__version__"}
+    "api": {"store", "schemas", "envelope", "disconnect", "forbidden", "queries", "__version__"}
     | _UPSTREAMS
     | _BASIC,
     "scheduler": {"store", "schemas", "forbidden"} | _UPSTREAMS | _BASIC,
-    "worker": {"engine", "schemas", "envelope", "disconnect"} | _BASIC,
+    "worker": {"engine", "schemas", "envelope", "disconnect", "queries"} | _BASIC,
 }
 """By part of the package. `cli` and `commands` build the object graph and may import all."""
 

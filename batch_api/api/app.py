@@ -7,8 +7,20 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 
 from batch_api import __version__
-from batch_api.api import batches, files, health, inference, models, reference, uploads
+from batch_api.api import (
+    batches,
+    files,
+    health,
+    inference,
+    lines,
+    models,
+    reference,
+    results,
+    retries,
+    uploads,
+)
 from batch_api.api.deps import AllParts, caller
+from batch_api.api.dialects import chat, generate, tasks
 from batch_api.api.documents import document
 from batch_api.api.keys import Keyring
 from batch_api.api.quotas import Quotas
@@ -25,6 +37,9 @@ from batch_api.store.trouble import DiskFailed, StoreError, is_out_of_space, is_
 from batch_api.upstreams import Upstreams
 
 _log = logging.getLogger(__name__)
+
+_OPENAI_S = (files, uploads, batches, models, inference)
+_OURS = (retries, results, lines, chat, generate, tasks)
 
 
 def create_app(
@@ -64,7 +79,7 @@ def create_app(
     app.add_exception_handler(OSError, _on_trouble)
     app.add_exception_handler(StoreError, _on_trouble)
     app.add_exception_handler(DiskFailed, _on_failure)
-    for routes in (files, uploads, batches, models, inference):
+    for routes in (*_OPENAI_S, *_OURS):
         app.include_router(routes.router, dependencies=[Depends(caller)])
     app.include_router(health.router)
     app.include_router(reference.router)

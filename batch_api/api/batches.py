@@ -6,23 +6,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from batch_api.api.batch_object import as_batch, find_batch
 from batch_api.api.deps import Parts, TheCreation, json_body
 from batch_api.api.documents import errors, links, takes
-from batch_api.api.missing import no_such_batch, no_such_cursor, no_such_file
+from batch_api.api.missing import no_such_cursor, no_such_file
 from batch_api.api.rare_routes import RARE_ENDPOINTS, RareRoutes
 from batch_api.errors import BadRequest, Conflict
 from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus
-from batch_api.schemas.batches import (
-    Batch,
-    BatchErrors,
-    BatchUsage,
-    DeletedBatch,
-    InputTokensDetails,
-    NewBatch,
-    OutputTokensDetails,
-    RequestCounts,
-)
+from batch_api.schemas.batches import Batch, DeletedBatch, NewBatch
 from batch_api.schemas.ids import batch_id, file_id
 from batch_api.schemas.lists import Listing
 from batch_api.settings import window_seconds
@@ -33,7 +25,7 @@ from batch_api.store.tables import BatchRow, FileRow
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 
-_BY_ID = {"parameters": {"id": "$response.body#/id"}}
+BY_ID = {"parameters": {"id": "$response.body#/id"}}
 
 
 @router.post(
@@ -41,7 +33,14 @@ _BY_ID = {"parameters": {"id": "$response.body#/id"}}
     operation_id="createBatch",
     openapi_extra=takes(NewBatch),
     responses=errors(404, body=True)
-    | links(retrieveBatch=_BY_ID, cancelBatch=_BY_ID, deleteBatch=_BY_ID),
+    | links(
+        retrieveBatch=BY_ID,
+        cancelBatch=BY_ID,
+        retryBatch=BY_ID,
+        deleteBatch=BY_ID,
+        readResults=BY_ID,
+        listLines=BY_ID,
+    ),
 )
 async def create(
     new: Annotated[NewBatch, Depends(json_body(NewBatch))], parts: Parts, creation: TheCreation
@@ -57,10 +56,10 @@ async def create(
             await parts.quotas.check_batches(session)
             row = _add(session, id, new, input_bytes=file.bytes, created_at=int(now))
         else:
-            row = await _get(session, id)
+            row = await find_batch(session, id)
     await failpoint("create_crash_after_store")
     parts.ring()
-    return _batch(row)
+    return as_batch(row)
 
 
 @router.get("", operation_id="listBatches", responses=errors(400))
@@ -74,20 +73,20 @@ async def listing(
             page = await batches.page(session, after=after, limit=limit)
     except UnknownCursor as error:
         raise no_such_cursor(after) from error
-    return Listing[Batch].of([_batch(row) for row in page.rows], has_more=page.has_more)
+    return Listing[Batch].of([as_batch(row) for row in page.rows], has_more=page.has_more)
 
 
 @router.get("/{id}", operation_id="retrieveBatch", responses=errors(404))
 async def one(id: str, parts: Parts) -> Batch:
     async with parts.database.read() as session:
-        return _batch(await _get(session, id))
+        return as_batch(await find_batch(session, id))
 
 
 @router.delete("/{id}", operation_id="deleteBatch", responses=errors(404, 409, 507))
 async def delete(id: str, parts: Parts) -> DeletedBatch:
     """Only a batch that is over. Its files stay: they are files like any other."""
     async with parts.database.write.begin() as session:
-        row = await _get(session, id)
+        row = await find_batch(session, id)
         if not BatchStatus(row.status).is_final:
             raise Conflict(f"Cannot delete a batch with status '{row.status}'.")
         await batches.remove(session, row.number, now=parts.clock.now())
@@ -98,20 +97,13 @@ async def delete(id: str, parts: Parts) -> DeletedBatch:
 async def cancel(id: str, parts: Parts) -> Batch:
     async with parts.database.write.begin() as session:
         cancelled = await batches.cancel(session, id, now=parts.clock.now())
-        row = await _get(session, id)
+        row = await find_batch(session, id)
     if cancelled:
         await failpoint("cancel_event_lost")
         parts.ring()
     elif row.status not in (BatchStatus.CANCELLING, BatchStatus.CANCELLED):
         raise Conflict(f"Cannot cancel a batch with status '{row.status}'.")
-    return _batch(row)
-
-
-async def _get(session: AsyncSession, id: str) -> BatchRow:
-    row = await batches.get(session, id)
-    if row is None:
-        raise no_such_batch(id)
-    return row
+    return as_batch(row)
 
 
 def _check_window(window: str, allowed: Sequence[str]) -> None:
@@ -162,43 +154,4 @@ def _add(
         expires_at=created_at + window_seconds(new.completion_window),
         metadata=new.metadata,
         output_expires_after_seconds=expiry.seconds if expiry else None,
-    )
-
-
-def _batch(row: BatchRow) -> Batch:
-    status = BatchStatus(row.status)
-    is_published = status.is_final and status is not BatchStatus.FAILED
-    total = row.total or 0
-    return Batch(
-        id=row.id,
-        endpoint=row.endpoint,
-        model=row.model,
-        errors=BatchErrors(data=row.errors) if row.errors else None,
-        input_file_id=row.input_file_id,
-        completion_window=row.completion_window,
-        status=status,
-        output_file_id=row.output_file_id if is_published and row.completed else None,
-        error_file_id=row.error_file_id if is_published and row.completed < total else None,
-        created_at=row.created_at,
-        in_progress_at=row.in_progress_at,
-        expires_at=row.expires_at,
-        finalizing_at=row.finalizing_at,
-        completed_at=row.completed_at,
-        failed_at=row.failed_at,
-        expired_at=row.expired_at,
-        cancelling_at=row.cancelling_at,
-        cancelled_at=row.cancelled_at,
-        request_counts=RequestCounts(total=total, completed=row.completed, failed=row.failed),
-        usage=_usage(row),
-        metadata=row.labels,
-    )
-
-
-def _usage(row: BatchRow) -> BatchUsage:
-    return BatchUsage(
-        input_tokens=row.input_tokens,
-        input_tokens_details=InputTokensDetails(cached_tokens=row.cached_tokens),
-        output_tokens=row.output_tokens,
-        output_tokens_details=OutputTokensDetails(reasoning_tokens=row.reasoning_tokens),
-        total_tokens=row.input_tokens + row.output_tokens,
     )

@@ -3,12 +3,13 @@
 Besides the error handler this is the only place that sees the HTTP request itself.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel
+from starlette.types import Receive
 
 from batch_api.api.decoding import decoded
 from batch_api.api.idempotency import Creation
@@ -18,6 +19,7 @@ from batch_api.api.quotas import Quotas
 from batch_api.api.rare_routes import RareRoutes
 from batch_api.api.rates import Rates
 from batch_api.clock import Clock
+from batch_api.disconnect import while_connected
 from batch_api.envelope import parse, read_whole, too_large
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
@@ -50,6 +52,7 @@ class Call:
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_Result = TypeVar("_Result")
 
 
 async def nobodys_parts(request: Request) -> AllParts:
@@ -122,6 +125,24 @@ def json_body(model: type[_Model]) -> Callable[[bytes], Awaitable[_Model]]:
         return parse(model, body)
 
     return read
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who waits for an answer."""
+
+    receive: Receive
+
+    async def wait_for(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Raises ClientDisconnect if the client goes away first."""
+        return await while_connected(self.receive, work)
+
+
+async def _client(request: Request) -> Client:
+    return Client(request.receive)
+
+
+TheClient = Annotated[Client, Depends(_client)]
 
 
 def _call(request: Request, incoming: IncomingBody, body: WholeBody) -> Call:

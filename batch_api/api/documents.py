@@ -14,10 +14,23 @@ from pydantic.json_schema import models_json_schema
 from batch_api.api.keys import Keyring
 from batch_api.schemas.batches import NewBatch
 from batch_api.schemas.errors import ErrorEnvelope
+from batch_api.schemas.generations import BatchGeneration, Generation
+from batch_api.schemas.queries import Queries, Query
+from batch_api.schemas.tasks import Text
 from batch_api.schemas.uploads import NewUpload, UploadCompletion
 from batch_api.settings import Settings
 
-_BODIES = (NewBatch, NewUpload, UploadCompletion, ErrorEnvelope)
+_BODIES = (
+    NewBatch,
+    NewUpload,
+    UploadCompletion,
+    Query,
+    Queries,
+    Generation,
+    BatchGeneration,
+    Text,
+    ErrorEnvelope,
+)
 _REF = "#/components/schemas/{model}"
 
 _MEANINGS = {

@@ -9,11 +9,11 @@ from starlette.types import Receive, Scope, Send
 
 from batch_api.api.deps import Call, Parts, TheCall
 from batch_api.api.documents import errors, takes_any
+from batch_api.api.failures import failure_of
 from batch_api.disconnect import while_connected
-from batch_api.errors import APIError, Unavailable
 from batch_api.forbidden import check_body
 from batch_api.schemas.priority import PRIORITY_HEADER
-from batch_api.unusable import AnswerTooLarge, UpstreamAway, UpstreamBroke, UpstreamUnreachable
+from batch_api.unusable import UpstreamUnusable
 from batch_api.upstream import OVERLOADED, Answer, retry_after_seconds
 from batch_api.upstreams import Upstreams
 
@@ -23,11 +23,6 @@ _KEPT_HEADERS = ("content-type", "cache-control", "retry-after-ms", "x-should-re
 _RETRY_AFTER_SECONDS = 1
 _LONG_BYTES = 64 * 1024  # to look through a longer body could hold up the event loop
 _FORM_BEGINS = b"--"
-
-
-class BadGateway(APIError):
-    status = 502
-    code = "upstream_broke"
 
 
 _ENDPOINTS = {
@@ -101,12 +96,8 @@ class Relay(Response):
                 "POST", self._call.path, body=self._call.body, headers=headers
             ) as reply:
                 await self._pass_on(reply)
-        except UpstreamUnreachable as error:
-            raise Unavailable("No upstream can be reached.") from error
-        except UpstreamAway as error:
-            raise Unavailable("The upstream that may have this can't be asked now.") from error
-        except UpstreamBroke as error:
-            failure = _bad_gateway(error)
+        except UpstreamUnusable as error:
+            failure = failure_of(error)
             if not self._begun:
                 raise failure from error
             await self._more(b"\ndata: %s\n\n" % json.dumps(failure.body).encode())
@@ -139,14 +130,6 @@ class Relay(Response):
 
     async def _more(self, body: bytes) -> None:
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
-
-
-def _bad_gateway(error: UpstreamBroke) -> BadGateway:
-    if isinstance(error, AnswerTooLarge):
-        useless = {"x-should-retry": "false"}
-        message = "The upstream's answer is too large."
-        return BadGateway(message, code="answer_too_large", headers=useless)
-    return BadGateway("The upstream broke off before its answer was whole.")
 
 
 def _kept_headers(reply: Answer) -> dict[str, str]:

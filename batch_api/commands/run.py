@@ -6,7 +6,6 @@ input goes on with it.
 
 import asyncio
 import hashlib
-import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -15,10 +14,12 @@ from typing import Self
 
 import msgspec
 
+from batch_api.client.input import InputUnusable, first_url
+from batch_api.client.output import check_targets, errors_beside, remove, replacing
+from batch_api.client.progress import display
 from batch_api.commands.embedded import Embedded, embedded
 from batch_api.commands.listening import stop_on_signals
-from batch_api.commands.progress import ProgressBar, summary
-from batch_api.errors import Unusable
+from batch_api.commands.summary import sight_of, summary
 from batch_api.lifecycle import BatchStatus
 from batch_api.schemas.ids import batch_id, file_id
 from batch_api.settings import Settings
@@ -37,14 +38,6 @@ _NOT_VALID = 2
 _INTERRUPTED = 130
 
 
-class InputUnusable(Unusable):
-    pass
-
-
-class OutputUnusable(Unusable):
-    pass
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     input: Path
@@ -53,7 +46,7 @@ class Job:
     @property
     def errors(self) -> Path:
         """Where the lines without an answer go."""
-        return self.output.with_suffix(f".errors{self.output.suffix}")
+        return errors_beside(self.output)
 
     @property
     def state(self) -> Path:
@@ -71,8 +64,8 @@ class Job:
 
 async def run_job(job: Job, settings: Settings) -> int:
     """The exit code: 0 if every line was answered. Raises Unusable, also in a group."""
-    endpoint = _endpoint(job.input)
-    _check_targets(job)
+    endpoint = first_url(job.input)
+    check_targets(job.output, job.input)
     settings = settings.model_copy(
         update={
             "data_dir": job.state,
@@ -184,10 +177,10 @@ async def _follow(id: str, it: Embedded, stop: asyncio.Event) -> BatchRow:
     halt = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(it.scheduler.run(halt))
-        with ProgressBar() as bar:
+        with display() as shown:
             while True:
                 batch = await _get(id, it)
-                bar.show(batch, waits_for=it.scheduler.waits_for)
+                shown.show(sight_of(batch), waits_for=it.scheduler.waits_for)
                 if BatchStatus(batch.status).is_final or stop.is_set():
                     break
                 await asyncio.sleep(_POLL_SECONDS)
@@ -228,25 +221,11 @@ def _print_problems(job: Job, batch: BatchRow) -> None:
 
 def _put(source: Path | None, target: Path) -> None:
     """Replace the target whole, and on the disk; no source, no target. Raises OutputUnusable."""
-    try:
-        if source is None:
-            target.unlink(missing_ok=True)
-        else:
-            _copy(source, target)
-    except FileNotFoundError as error:
-        raise OutputUnusable(f"{target} can't be written: {error.filename} is missing.") from error
-    except OSError as error:
-        raise OutputUnusable(f"{target} can't be written: {error.strerror}.") from error
-
-
-def _copy(source: Path, target: Path) -> None:
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    with source.open("rb") as reader, unfinished.open("wb") as writer:
+    if source is None:
+        remove(target)
+        return
+    with replacing(target) as writer, source.open("rb") as reader:
         shutil.copyfileobj(reader, writer, _COPY_BYTES)
-        writer.flush()
-        os.fsync(writer.fileno())
-    unfinished.replace(target)
-    sync(target.absolute().parent)
 
 
 def _remove_state(job: Job) -> None:
@@ -258,44 +237,6 @@ def _remove_state(job: Job) -> None:
 def _sweep(job: Job) -> None:
     """Also of what an earlier call was removing when it was killed."""
     shutil.rmtree(job.removed, ignore_errors=True)
-
-
-def _endpoint(input: Path) -> str:
-    """The url of the first request: a batch has one. Raises InputUnusable."""
-    try:
-        with input.open("rb") as file:
-            first = next((line for line in file if line.strip()), b"")
-    except OSError as error:
-        raise InputUnusable(f"{input} can't be read: {error.strerror}.") from error
-    try:
-        return msgspec.json.decode(first.removeprefix(b"\xef\xbb\xbf"), type=_FirstLine).url
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputUnusable(
-            f"The first line of {input} is not a request with a 'url': {error}."
-        ) from error
-
-
-class _FirstLine(msgspec.Struct):
-    url: str
-
-
-def _check_targets(job: Job) -> None:
-    """Raises OutputUnusable where writing would fail, or cost the input, hours from now."""
-    folder = job.output.absolute().parent
-    if not folder.is_dir():
-        raise OutputUnusable(f"There is no folder {folder}.")
-    # A folder first: it may have no name to derive the other one from.
-    _check_target(job.output, job.input)
-    _check_target(job.errors, job.input)
-
-
-def _check_target(target: Path, input: Path) -> None:
-    if not target.exists():
-        return
-    if not target.is_file():
-        raise OutputUnusable(f"{target} is not a file, so nothing can be written to it.")
-    if target.samefile(input):
-        raise OutputUnusable(f"{target} is the input, which would be overwritten.")
 
 
 def _sha256(path: Path) -> str:

@@ -79,7 +79,7 @@ class Judge:
             return Failed(settlement, f"status {reply.status}", UNTIL_ALONE if broke else 0)
         if not completed:
             return Answered(settlement)
-        return Answered(settlement, _usage(reply.said.usage), reply.said.model)
+        return Answered(settlement, usage_of(reply.said.usage), reply.said.model)
 
     def unread(self, lease: Lease) -> Answered:
         return Answered(
@@ -146,7 +146,7 @@ class Judge:
         return Settlement(lease, RequestState.FAILED, line)
 
 
-def _usage(usage: Tokens | None) -> Usage:
+def usage_of(usage: Tokens | None) -> Usage:
     if usage is None:
         return NO_TOKENS
     read = usage.prompt_tokens_details or usage.input_tokens_details or TokenDetails()

@@ -142,9 +142,9 @@ class Finalizer:
                 return False
             for id, blob in written.items():
                 _add_file(session, batch, id, blob, int(now))
-            is_held = await files.is_held(session, batch.input_file_id)
-        if not is_held:
-            await self._blobs.delete(batch.input_file_id)
+            let_go = await files.let_go(session, batch.read_file_ids)
+        for id in let_go:
+            await self._blobs.delete(id)
         self._wakeup.ring()
         log.info("batch ended", extra={"batch": batch.id, "status": final})
         return True

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 from batch_api.clock import Clock
 from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus
+from batch_api.scheduler.earlier import EarlierAnswers
 from batch_api.scheduler.fairness import Shares
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.reading import InputReader, Limits
@@ -13,6 +15,7 @@ from batch_api.scheduler.wakeup import Wakeup
 from batch_api.schemas.lines import LineRules, Problem
 from batch_api.settings import Settings
 from batch_api.store import batches, files, requests
+from batch_api.store.batches import Tally
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.tables import BatchRow
@@ -26,7 +29,11 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 1.0
 _FORGET_ROWS = 1_000
 
-NO_INPUT = Problem("invalid_request", "The input file is gone or can't be read.", "file_id")
+NO_INPUT = Problem(
+    "invalid_request",
+    "The input file, or the answers to take over, are gone or can't be read.",
+    "file_id",
+)
 
 
 class Intake:
@@ -108,7 +115,8 @@ class Intake:
         await self._forget(batch)  # what a validation left that was cut off by a crash
         reader = InputReader(self._blobs.path(batch.input_file_id), rules, self._limits)
         try:
-            await self._insert(batch, reader)
+            earlier = await asyncio.to_thread(EarlierAnswers, self._earlier_output(batch))
+            await self._insert(batch, reader, earlier)
         except OSError as error:
             if passes(error):
                 raise
@@ -119,30 +127,38 @@ class Intake:
             return
         if self._stop.is_set():
             return
-        if problems := reader.problems or await self._check_queue(batch, reader.total):
+        if problems := reader.problems or await self._check_queue(
+            batch, reader.total - earlier.tally.completed
+        ):
             await self._refuse(batch, problems)
         else:
-            await self._accept(batch, reader.total)
+            await self._accept(batch, reader.total, earlier.tally)
 
-    async def _insert(self, batch: BatchRow, reader: InputReader) -> None:
+    async def _insert(self, batch: BatchRow, reader: InputReader, earlier: EarlierAnswers) -> None:
         """What comes after the first problem is read for more of them, and not inserted."""
         while not self._stop.is_set() and (page := await asyncio.to_thread(reader.page)):
             if reader.problems:
                 continue
-            async with self._database.write.begin() as session:
-                await requests.add(session, batch.number, page)
+            portions = earlier.portions(page)
+            while portion := await asyncio.to_thread(next, portions, None):
+                async with self._database.write.begin() as session:
+                    await requests.add(session, batch.number, portion)
 
-    async def _check_queue(self, batch: BatchRow, total: int) -> list[Problem]:
+    def _earlier_output(self, batch: BatchRow) -> Path | None:
+        id = batch.earlier_output_file_id
+        return None if id is None else self._blobs.path(id)
+
+    async def _check_queue(self, batch: BatchRow, lines: int) -> list[Problem]:
         """The queue of its tenant only gets shorter meanwhile: what adds to it is this."""
         if batch.status == BatchStatus.CANCELLING:
             return []
         async with self._database.of(batch.tenant).read() as session:
             queued = await batches.count_queued_lines(session)
-        if queued + total <= self._most_queued:
+        if queued + lines <= self._most_queued:
             return []
         message = (
             f"Enqueued request limit reached: Limit {self._most_queued}, enqueued {queued}, "
-            f"requested {total}. Please try again once some in_progress batches are completed."
+            f"requested {lines}. Please try again once some in_progress batches are completed."
         )
         return [Problem("token_limit_exceeded", message)]
 
@@ -152,12 +168,14 @@ class Intake:
             async with self._database.write.begin() as session:
                 forgotten = await requests.remove(session, batch.number, limit=_FORGET_ROWS)
 
-    async def _accept(self, batch: BatchRow, total: int) -> None:
+    async def _accept(self, batch: BatchRow, total: int, taken_over: Tally) -> None:
         await failpoint("cancel_reverted")
         async with self._database.write.begin() as session:
             await batches.set_total(session, batch.number, total)
+            await batches.tally(session, batch.number, taken_over)
             started = await batches.start(session, batch.number, now=self._clock.now())
-        log.info("batch validated", extra={"batch": batch.id, "total": total, "started": started})
+        facts = {"total": total, "taken_over": taken_over.completed, "started": started}
+        log.info("batch validated", extra={"batch": batch.id, **facts})
 
     async def _refuse(self, batch: BatchRow, problems: list[Problem]) -> None:
         errors = [problem.as_json() for problem in problems]
@@ -167,7 +185,7 @@ class Intake:
             failed = await batches.fail(session, batch.number, errors=errors, now=now)
             if not failed:
                 await batches.abandon(session, batch.number, errors=errors, now=now)
-            is_held = await files.is_held(session, batch.input_file_id)
-        if not is_held:
-            await self._blobs.delete(batch.input_file_id)
+            let_go = await files.let_go(session, batch.read_file_ids)
+        for id in let_go:
+            await self._blobs.delete(id)
         log.info("batch not valid", extra={"batch": batch.id, "problems": len(problems)})

@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from batch_api.lifecycle import BatchStatus
+from batch_api.lifecycle import BatchStatus, RequestState
+from batch_api.schemas.error_lines import LineError
 from batch_api.schemas.files import ExpiresAfter
 from batch_api.schemas.sizes import Metadata
 
@@ -97,3 +98,27 @@ class Batch(BaseModel):
     request_counts: RequestCounts
     usage: BatchUsage
     metadata: dict[str, Any] | None
+    continues: str | None
+    """Ours: the batch whose answers it took over, and whose other lines it ran again."""
+
+
+class BatchLine(BaseModel):
+    """Ours: one line of a batch, and what has become of it."""
+
+    object: Literal["batch.line"] = "batch.line"
+    line: int
+    custom_id: str
+    state: RequestState
+    attempts: int
+    """Begun ones, also those that a crash or a full upstream cut short."""
+    failures: int
+    """Attempts that failed for the request's own sake."""
+    error: LineError | None
+
+
+class BatchLines(BaseModel):
+    """To go on: `after` is the number of the last line of the page."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchLine]
+    has_more: bool

@@ -1,6 +1,6 @@
 """Statements on `batches`. A move names the status it leaves; no row means the race was lost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,8 @@ def add(
     input_bytes: int = 0,
     metadata: dict[str, str] | None = None,
     output_expires_after_seconds: int | None = None,
+    continues_id: str | None = None,
+    earlier_output_file_id: str | None = None,
 ) -> BatchRow:
     row = BatchRow(
         id=id,
@@ -84,6 +86,8 @@ def add(
         expires_at=expires_at,
         labels=metadata,
         output_expires_after_seconds=output_expires_after_seconds,
+        continues_id=continues_id,
+        earlier_output_file_id=earlier_output_file_id,
     )
     session.add(row)
     return row
@@ -143,6 +147,20 @@ async def drop(session: AsyncSession, number: int) -> None:
     await session.execute(
         delete(BatchRow).where(BatchRow.number == number, BatchRow.removed_at.is_not(None))
     )
+
+
+async def labelled(
+    session: AsyncSession, labels: Mapping[str, str], *, limit: int
+) -> Sequence[str]:
+    """The ids of the newest with this metadata."""
+    carried = [BatchRow.labels[name].as_string() == value for name, value in labels.items()]
+    ids = (
+        select(BatchRow.id)
+        .where(*carried, BatchRow.removed_at.is_(None))
+        .order_by(BatchRow.number.desc())
+        .limit(limit)
+    )
+    return (await session.scalars(ids)).all()
 
 
 async def page(session: AsyncSession, *, after: str | None, limit: int) -> Page[BatchRow]:

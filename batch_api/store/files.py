@@ -1,7 +1,7 @@
 """Statements on `files`."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -17,6 +17,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from batch_api.lifecycle import FINAL_STATUSES
 from batch_api.store.batches import is_active
@@ -129,15 +130,20 @@ async def expire_old(
 
 
 async def is_held(session: AsyncSession, id: str) -> bool:
-    """Whether the bytes are still needed, by their file or as an unfinished batch's input."""
-    file, batch = _holders()
-    holders = union_all(file.where(FileRow.id == id), batch.where(BatchRow.input_file_id == id))
+    """Whether the bytes are still needed: by their file, or by an unfinished batch to read."""
+    holders = union_all(*(holder.where(column == id) for column, holder in _holders()))
     return await session.scalar(holders.limit(1)) is not None
 
 
 async def needed_blobs(session: AsyncSession) -> Sequence[str]:
     """The ids of all bytes that are held, and so have to be on the disk."""
-    return (await session.scalars(union(*_holders(), select(PartRow.id)))).all()
+    held = [holder for _, holder in _holders()]
+    return (await session.scalars(union(*held, select(PartRow.id)))).all()
+
+
+async def let_go(session: AsyncSession, ids: Iterable[str]) -> list[str]:
+    """Those of these files whose bytes nobody needs any more."""
+    return [id for id in ids if not await is_held(session, id)]
 
 
 async def known_blobs(session: AsyncSession) -> Sequence[str]:
@@ -146,14 +152,19 @@ async def known_blobs(session: AsyncSession) -> Sequence[str]:
     results = [
         select(id).where(is_open) for id in (BatchRow.output_file_id, BatchRow.error_file_id)
     ]
-    return (await session.scalars(union(*_holders(), *results, select(PartRow.id)))).all()
+    held = [holder for _, holder in _holders()]
+    return (await session.scalars(union(*held, *results, select(PartRow.id)))).all()
 
 
-def _holders() -> tuple[Select[str], Select[str]]:
-    return (
-        select(FileRow.id),
-        select(BatchRow.input_file_id).where(BatchRow.status.not_in(FINAL_STATUSES)),
-    )
+def _holders() -> list[tuple[InstrumentedAttribute[Any], Select[Any]]]:
+    """The columns that name bytes, and what selects those that are needed."""
+    read, earlier = BatchRow.input_file_id, BatchRow.earlier_output_file_id
+    is_open = BatchRow.status.not_in(FINAL_STATUSES)
+    return [
+        (FileRow.id, select(FileRow.id)),
+        (read, select(read).where(is_open)),
+        (earlier, select(earlier).where(is_open, earlier.is_not(None))),
+    ]
 
 
 def _alive(now: float) -> ColumnElement[bool]:

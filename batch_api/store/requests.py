@@ -1,13 +1,26 @@
 """Statements on `requests` and their `answers`. Hot: Core statements, many rows at a time."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Executable, Row, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import (
+    Executable,
+    LargeBinary,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import RequestState
+from batch_api.store.pages import Page
 from batch_api.store.tables import AnswerRow, RequestRow
 
 _COLUMNS_OF_A_LEASE = (
@@ -30,6 +43,8 @@ class Place:
     custom_id: str
     body_offset: int
     body_length: int
+    answer: bytes | None = None
+    """A line of the output, if an earlier batch has answered it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +80,22 @@ class Outcome:
     answer: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What has become of one input line so far."""
+
+    line: int
+    custom_id: str
+    state: RequestState
+    attempts: int
+    failures: int
+    error: bytes | None
+    """Its line of the error file, if it has failed and the database still has it."""
+
+
 async def add(session: AsyncSession, batch_number: int, places: Iterable[Place]) -> None:
     """In the order of dispatch."""
+    places = list(places)
     await _execute_many(
         session,
         insert(RequestRow),
@@ -77,11 +106,14 @@ async def add(session: AsyncSession, batch_number: int, places: Iterable[Place])
                 "custom_id": place.custom_id,
                 "body_offset": place.body_offset,
                 "body_length": place.body_length,
-                "state": RequestState.PENDING,
+                "state": RequestState.PENDING if place.answer is None else RequestState.COMPLETED,
             }
             for place in places
         ],
     )
+    answered = [place for place in places if place.answer is not None]
+    if answered:
+        await _add_answers(session, batch_number, answered)
 
 
 async def remove(session: AsyncSession, batch_number: int, *, limit: int) -> int:
@@ -279,6 +311,40 @@ def _last_of_page(sizes: Iterable[Row[int, int]], most_bytes: int) -> int:
     return last
 
 
+async def page(
+    session: AsyncSession,
+    batch_number: int,
+    *,
+    states: Collection[RequestState],
+    after_line: int,
+    limit: int,
+) -> Page[Line]:
+    """In input order; of all states if none is named."""
+    failed = and_(AnswerRow.request_id == RequestRow.id, RequestRow.state == RequestState.FAILED)
+    wanted = (
+        select(
+            RequestRow.line,
+            RequestRow.custom_id,
+            RequestRow.state,
+            RequestRow.attempt,
+            RequestRow.failures,
+            AnswerRow.line,
+        )
+        .outerjoin(AnswerRow, failed)
+        .where(RequestRow.batch_number == batch_number, RequestRow.line > after_line)
+        .order_by(RequestRow.line)
+        .limit(limit + 1)
+    )
+    if states:
+        wanted = wanted.where(RequestRow.state.in_(states))
+    rows = await session.execute(wanted)
+    found = [
+        Line(line, custom_id, RequestState(state), attempts, failures, error)
+        for line, custom_id, state, attempts, failures, error in rows
+    ]
+    return Page.of(found, limit)
+
+
 async def trim(session: AsyncSession, batch_number: int, *, limit: int) -> int:
     """Drop up to `limit` answers of a batch whose files are written; return how many."""
     some = (
@@ -291,6 +357,17 @@ async def trim(session: AsyncSession, batch_number: int, *, limit: int) -> int:
         delete(AnswerRow).where(AnswerRow.request_id.in_(some)).returning(AnswerRow.request_id)
     )
     return len(trimmed.all())
+
+
+async def _add_answers(session: AsyncSession, batch_number: int, places: Iterable[Place]) -> None:
+    its_request = select(RequestRow.id, bindparam("answer", type_=LargeBinary)).where(
+        RequestRow.batch_number == batch_number, RequestRow.line == bindparam("at_line")
+    )
+    await _execute_many(
+        session,
+        insert(AnswerRow).from_select(["request_id", "line"], its_request),
+        [{"at_line": place.line, "answer": place.answer} for place in places],
+    )
 
 
 async def _end(session: AsyncSession, settlements: Sequence[Settlement]) -> None:

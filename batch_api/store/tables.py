@@ -95,6 +95,10 @@ class BatchRow(Owned, Table):
     output_file_id: Mapped[str] = mapped_column(unique=True)
     """Chosen at creation, so that finalizing twice writes the same file."""
     error_file_id: Mapped[str] = mapped_column(unique=True)
+    continues_id: Mapped[str | None]
+    """The batch whose lines without an answer this one runs; it may be deleted meanwhile."""
+    earlier_output_file_id: Mapped[str | None] = mapped_column(index=True)
+    """That batch's answers, which this one takes over when it is validated."""
     output_expires_after_seconds: Mapped[int | None]
     # `metadata` is taken by SQLAlchemy.
     labels: Mapped[dict[str, Any] | None] = mapped_column("metadata", JSON(none_as_null=True))
@@ -152,6 +156,28 @@ class BatchRow(Owned, Table):
         CheckConstraint("completed + failed <= coalesce(total, 0)", name="counts"),
         _NEVER_REUSED,
     )
+
+    @property
+    def is_over(self) -> bool:
+        return BatchStatus(self.status).is_final
+
+    @property
+    def has_output_file(self) -> bool:
+        return self._is_published and self.completed > 0
+
+    @property
+    def has_error_file(self) -> bool:
+        return self._is_published and self.completed < (self.total or 0)
+
+    @property
+    def _is_published(self) -> bool:
+        return self.is_over and self.status != BatchStatus.FAILED
+
+    @property
+    def read_file_ids(self) -> list[str]:
+        """Whose bytes it needs until it is over."""
+        earlier = self.earlier_output_file_id
+        return [self.input_file_id] if earlier is None else [self.input_file_id, earlier]
 
 
 class RequestRow(Table):

@@ -8,13 +8,21 @@ from fastapi import FastAPI
 
 from batch_api import envelope
 from batch_api.settings import Task
-from batch_api.worker import chat, completions, embeddings, health, models, responses
+from batch_api.worker import (
+    chat,
+    completions,
+    embeddings,
+    generate_batch,
+    health,
+    models,
+    responses,
+)
 from batch_api.worker.deps import Served
 from batch_api.worker.engine_thread import EngineThread
 from batch_api.worker.other_tasks import refusing_all_but
 
 _MODULES: dict[Task, tuple[ModuleType, ...]] = {
-    "generate": (chat, completions, responses),
+    "generate": (chat, completions, responses, generate_batch),
     "embed": (embeddings,),
 }
 

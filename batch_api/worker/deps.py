@@ -16,6 +16,7 @@ from batch_api.schemas.chat import ChatRequest
 from batch_api.schemas.completions import CompletionRequest
 from batch_api.schemas.embeddings import EmbeddingsRequest
 from batch_api.schemas.priority import PRIORITY_HEADER
+from batch_api.schemas.queries import Queries
 from batch_api.schemas.responses import ResponseRequest
 from batch_api.settings import Task
 from batch_api.worker.engine_thread import AnyEngine, EngineThread
@@ -97,6 +98,10 @@ def _read_naming(raw: bytes) -> Naming:
     return parse(Naming, raw)
 
 
+def _read_queries(raw: bytes) -> Queries:
+    return parse(Queries, raw)
+
+
 def _read_response(raw: bytes) -> ResponseAsChat:
     return as_chat(parse(ResponseRequest, raw))
 
@@ -115,6 +120,7 @@ ChatBody = Annotated[ChatRequest, Depends(_body(_read_chat))]
 ResponseBody = Annotated[ResponseAsChat, Depends(_body(_read_response))]
 CompletionBody = Annotated[CompletionRequest, Depends(_body(_read_completion))]
 EmbeddingsBody = Annotated[EmbeddingsRequest, Depends(_body(_read_embeddings))]
+QueriesBody = Annotated[Queries, Depends(_body(_read_queries))]
 NamingBody = Annotated[Naming, Depends(_body(_read_naming))]
 RequestPriority = Annotated[Priority, Depends(_priority)]
 WaitingClient = Annotated[Client, Depends(Client)]

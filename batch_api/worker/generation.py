@@ -1,21 +1,23 @@
 """What all generating endpoints do: take places, make sequences, run them, send what comes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fastapi import Response
 
 from batch_api.engine.sequence import Priority, Sequence
 from batch_api.errors import APIError
 from batch_api.worker.answer import Answer
-from batch_api.worker.deps import Client, Served
+from batch_api.worker.deps import Served
 from batch_api.worker.event_stream import EventStream
 
 if TYPE_CHECKING:
     from batch_api.engine.delta import Delta
     from batch_api.engine.engine import Engine
+
+_Result = TypeVar("_Result")
 
 _MUCH = 1000  # more deltas or logprobs could hold up the event loop while they are told
 
@@ -56,7 +58,15 @@ class Question(Protocol):
         """Raises BadRequest."""
 
 
-async def respond(question: Question, served: Served["Engine"], client: Client) -> Response:
+class Waiting(Protocol):
+    """Somebody for whom work is done."""
+
+    async def wait_for(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Raises ClientDisconnect if nobody waits any more."""
+        ...
+
+
+async def respond(question: Question, served: Served["Engine"], client: Waiting) -> Response:
     """All that it takes is given back, however and whenever this ends."""
     with ExitStack() as held:
         places = served.engine.places(

@@ -26,6 +26,8 @@ def upgrade() -> None:
         sa.Column("input_bytes", sa.BigInteger(), nullable=False),
         sa.Column("output_file_id", sa.String(), nullable=False),
         sa.Column("error_file_id", sa.String(), nullable=False),
+        sa.Column("continues_id", sa.String(), nullable=True),
+        sa.Column("earlier_output_file_id", sa.String(), nullable=True),
         sa.Column("output_expires_after_seconds", sa.BigInteger(), nullable=True),
         sa.Column("metadata", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("errors", sa.JSON(none_as_null=True), nullable=True),
@@ -72,6 +74,11 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("batches", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_batches_earlier_output_file_id"),
+            ["earlier_output_file_id"],
+            unique=False,
+        )
         batch_op.create_index(
             batch_op.f("ix_batches_input_file_id"), ["input_file_id"], unique=False
         )
@@ -330,6 +337,7 @@ def downgrade() -> None:
         )
         batch_op.drop_index(batch_op.f("ix_batches_tenant_number"))
         batch_op.drop_index(batch_op.f("ix_batches_input_file_id"))
+        batch_op.drop_index(batch_op.f("ix_batches_earlier_output_file_id"))
 
     op.drop_table("batches")
     # ### end Alembic commands ###

@@ -75,6 +75,10 @@ BY_ID: dict[str, Callable[[Ids], Call]] = {
     "GET /v1/batches/{id}": lambda ids: Call(f"/v1/batches/{ids.batch}"),
     "DELETE /v1/batches/{id}": lambda ids: Call(f"/v1/batches/{ids.batch}"),
     "POST /v1/batches/{id}/cancel": lambda ids: Call(f"/v1/batches/{ids.batch}/cancel"),
+    "POST /v1/batches/{id}/retry": lambda ids: Call(f"/v1/batches/{ids.batch}/retry"),
+    "GET /v1/batches/{id}/results": lambda ids: Call(f"/v1/batches/{ids.batch}/results"),
+    "GET /v1/batches/{id}/lines": lambda ids: Call(f"/v1/batches/{ids.batch}/lines"),
+    "GET /get_task_status/{id}": lambda ids: Call(f"/get_task_status/{ids.batch}"),
 }
 """How each route is asked for what there is; to who is not its owner all of it is unknown."""
 
@@ -84,8 +88,11 @@ ALSO_BY_ID: dict[str, Callable[[Ids], Call]] = {
     ),
 }
 
-CREATES = {"POST /v1/files", "POST /v1/uploads"}
+CREATES = {"POST /v1/files", "POST /v1/uploads", "POST /send_text"}
 """Name nothing that is there already, but for their idempotency key."""
+
+LISTS = {"GET /tasks/"}
+"""Name nothing, and tell of what is one's own: see `Tenant.view`."""
 
 OF_THE_UPSTREAMS = {
     "GET /v1/models",
@@ -98,6 +105,12 @@ OF_THE_UPSTREAMS = {
     "POST /v1/images/generations",
     "POST /v1/images/edits",
     "POST /v1/videos",
+    "POST /chat",
+    "POST /chat/batched",
+    "POST /v1/generate",
+    "POST /v1/batch-generate",
+    "POST /generate",
+    "GET /health_check",
 }
 NEED_NO_KEY = {"GET /health", "GET /ready", "GET /openapi.json", "HEAD /openapi.json"} | {
     f"GET /docs{rest}" for rest in ("", "/start.js", "/swagger-ui-bundle.js", "/swagger-ui.css")
@@ -138,10 +151,12 @@ class Tenant:
 
     async def view(self) -> list[Any]:
         """All that this tenant can read."""
-        calls = [Call("/v1/files"), Call("/v1/batches")]
+        calls = [Call("/v1/files"), Call("/v1/batches"), Call("/tasks/")]
         calls += [Call(f"/v1/files/{id}") for id in self.files]
         calls += [Call(f"/v1/files/{id}/content") for id in self.files]
-        calls += [Call(f"/v1/batches/{id}") for id in self.batches]
+        for id in self.batches:
+            calls += [Call(f"/v1/batches/{id}{of}") for of in ("", "/results", "/lines")]
+            calls.append(Call(f"/get_task_status/{id}"))
         return [await self.ask("GET", call) for call in calls]
 
     def known(self, own_upload: str) -> list[Ids]:
@@ -223,6 +238,17 @@ async def begin_batch(tenant: Tenant) -> None:
         await tenant.make("batches", "/v1/batches", json=_batch_of(id))
 
 
+async def send_text(tenant: Tenant) -> None:
+    status, made = await tenant.ask("POST", Call("/send_text", {"text": "2+2", "model_name": "m"}))
+    if status == 200:
+        tenant.batches.append(made["task_id"])
+
+
+async def retry_batch(tenant: Tenant) -> None:
+    for id in tenant.batches[-1:]:
+        await tenant.make("batches", f"/v1/batches/{id}/retry")
+
+
 async def cancel_batch(tenant: Tenant) -> None:
     """To its end, with an error file."""
     for id in tenant.batches[-1:]:
@@ -247,7 +273,9 @@ ACTIONS = [
     cancel_upload,
     begin_batch,
     cancel_batch,
+    retry_batch,
     delete_batch,
+    send_text,
 ]
 
 
@@ -280,7 +308,8 @@ async def pair(site: Site) -> tuple[Tenant, Tenant]:
 
 def test_every_route_is_asked_what_it_tells_to_others(site: Site) -> None:
     """A new one belongs into one of these tables; where ids are spoken of, into the first."""
-    assert set(routes_of(site.app)) == {*BY_ID, *CREATES, *OF_THE_UPSTREAMS, *NEED_NO_KEY}
+    known = {*BY_ID, *CREATES, *LISTS, *OF_THE_UPSTREAMS, *NEED_NO_KEY}
+    assert set(routes_of(site.app)) == known
 
 
 async def test_every_other_route_needs_a_key(site: Site) -> None:

@@ -64,7 +64,7 @@ def test_a_failed_line_without_a_reason_is_told_with_its_status(
     ended = _run(tmp_path, standin, _lines([str(Fault(status=400, body=body)) + "no"]))
 
     assert ended.returncode == 1, ended.stderr
-    assert "1 x status 400" in ended.stderr
+    assert "1 x 400 without a reason" in ended.stderr
 
 
 def test_a_killed_job_goes_on_where_it_stopped(tmp_path: Path, standin: StandinProcess) -> None:

@@ -18,6 +18,7 @@ from batch_api.api.keys import Keyring
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings
+from batch_api.store import batches, requests
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.upstreams import Upstreams
@@ -48,6 +49,7 @@ def jsonl(lines: Sequence[dict[str, Any]]) -> bytes:
 @dataclass
 class Live:
     client: AsyncOpenAI
+    database: Database
     clock: TurnableClock
     scheduler: Scheduler
     standin: Standin
@@ -78,6 +80,24 @@ class Live:
                 await asyncio.sleep(_LOOK_SECONDS)
                 batch = await self.client.batches.retrieve(batch.id)
         return batch
+
+    async def until_trimmed(self, batch: Batch) -> None:
+        """Until its files alone have its answers. The janitor makes a round each second."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not await self._is_trimmed(batch.id):  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _is_trimmed(self, id: str) -> bool:
+        async with self.database.read() as session:
+            row = await batches.get(session, id)
+        return row is not None and row.trimmed_at is not None
+
+    async def until_dropped(self) -> None:
+        """Until nothing is left of the only batch, which was deleted."""
+        async with asyncio.timeout(WAIT_SECONDS), self.database.read() as session:
+            while await requests.outcomes(session, 1, after_line=0, limit=1, most_bytes=1):
+                await session.rollback()
+                await asyncio.sleep(_LOOK_SECONDS)
 
     async def lines(self, file_id: str | None) -> list[dict[str, Any]]:
         """Of an output or error file; none if there is no such file."""
@@ -148,5 +168,5 @@ async def _running(
     )
     async with asyncio.TaskGroup() as group, serving(app) as url, sdk(url) as client:
         group.create_task(scheduler.run(stop))
-        yield Live(client, clock, scheduler, standin)
+        yield Live(client, database, clock, scheduler, standin)
         stop.set()

@@ -19,6 +19,8 @@ _INPUTS = f"""
 _NEEDED = f"""
     SELECT id FROM files UNION SELECT id FROM parts
     UNION SELECT input_file_id FROM batches WHERE status NOT IN ({_FINAL})
+    UNION SELECT earlier_output_file_id FROM batches
+    WHERE status NOT IN ({_FINAL}) AND earlier_output_file_id IS NOT NULL
 """  # noqa: S608
 _RESULTS = f"""
     SELECT output_file_id FROM batches WHERE status NOT IN ({_FINAL})

@@ -59,6 +59,12 @@ class Batch:
         return total
 
     @property
+    def takes_over(self) -> bool:
+        """It is being validated, and gets answers of an earlier batch meanwhile."""
+        is_over = self.status.is_final or self.total is not None
+        return not is_over and self.row["earlier_output_file_id"] is not None
+
+    @property
     def is_trimmed(self) -> bool:
         return self.row["trimmed_at"] is not None
 
@@ -90,6 +96,9 @@ def broken_promises(batch: Batch) -> Iterator[Finding]:
 
 
 def _of_counts(batch: Batch) -> Iterator[tuple[Kind, str]]:
+    """What it takes over from an earlier batch is counted when all of it is there."""
+    if batch.takes_over:
+        return
     for state in _ENDED:
         told, counted = batch.row[state], batch.requests[state]
         if told != counted:
@@ -108,8 +117,9 @@ def _of_lines(batch: Batch) -> Iterator[tuple[Kind, str]]:
 
 
 def _of_states(batch: Batch) -> Iterator[tuple[Kind, str]]:
+    allowed = _STATES[batch.status] | ({RequestState.COMPLETED} if batch.takes_over else set())
     for state, requests in batch.requests.items():
-        if state not in _STATES[batch.status]:
+        if state not in allowed:
             yield Kind.WRONG_STATE, f"It is {batch.status}, but {requests} requests are {state}."
     if batch.status == BatchStatus.IN_PROGRESS and not batch.requests.keys() - set(_ENDED):
         yield Kind.STRANDED, "It is in progress, but all its requests have ended."

@@ -1,0 +1,78 @@
+"""Where answers go on this machine: a file is there whole, or as it was before."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from batch_api.errors import Unusable
+
+
+class OutputUnusable(Unusable):
+    pass
+
+
+def errors_beside(output: Path) -> Path:
+    """Where the lines without an answer go."""
+    return output.with_suffix(f".errors{output.suffix}")
+
+
+def check_targets(output: Path, input: Path | None = None) -> None:
+    """Raises OutputUnusable where writing would fail, or cost the input, hours from now."""
+    folder = output.absolute().parent
+    if not folder.is_dir():
+        raise OutputUnusable(f"There is no folder {folder}.")
+    # A folder first: it may have no name to derive the other one from.
+    _check_target(output, input)
+    _check_target(errors_beside(output), input)
+
+
+def _check_target(target: Path, input: Path | None) -> None:
+    if not target.exists():
+        return
+    if not target.is_file():
+        raise OutputUnusable(f"{target} is not a file, so nothing can be written to it.")
+    if input is not None and input.exists() and target.samefile(input):
+        raise OutputUnusable(f"{target} is the input, which would be overwritten.")
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[BinaryIO]:
+    """To write what shall replace the target, whole and on the disk. Raises OutputUnusable."""
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    with _saying_why(target), unfinished.open("wb") as writer:
+        try:
+            yield writer
+            writer.flush()
+            os.fsync(writer.fileno())
+        except BaseException:
+            unfinished.unlink()
+            raise
+        unfinished.replace(target)
+        _sync_folder(target)
+
+
+def remove(target: Path) -> None:
+    """If it is there. Raises OutputUnusable."""
+    with _saying_why(target):
+        target.unlink(missing_ok=True)
+
+
+def _sync_folder(path: Path) -> None:
+    """So that the names in the folder of `path` are on the disk."""
+    folder = os.open(path.absolute().parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _saying_why(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise OutputUnusable(f"{target} can't be written: {error.filename} is missing.") from error
+    except OSError as error:
+        raise OutputUnusable(f"{target} can't be written: {error.strerror}.") from error

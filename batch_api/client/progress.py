@@ -1,0 +1,132 @@
+"""How far a batch is, on standard error: a bar for a person, now and then a line for a log."""
+
+import sys
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_LINE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What there is to see of a batch at one moment."""
+
+    status: str
+    total: int | None
+    """None until its lines are known."""
+    completed: int
+    failed: int
+    output_tokens: int
+
+    @property
+    def ended(self) -> int:
+        return self.completed + self.failed
+
+
+class Display(Protocol):
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    def show(self, sight: Sight, *, waits_for: str | None = None) -> None: ...
+
+
+def display() -> Display:
+    return Bar() if sys.stderr.isatty() else Lines()
+
+
+class Bar:
+    """Lines, lines a second, output tokens a second, failed ones, time left."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._progress.add_task("validating", total=None, facts="")
+        self._rates = Rates()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, sight: Sight, *, waits_for: str | None = None) -> None:
+        failed = f"[red]{sight.failed} failed[/red] " if sight.failed else ""
+        self._progress.update(
+            self._task,
+            description=_description(sight, waits_for),
+            total=sight.total,
+            completed=sight.ended,
+            facts=failed + self._rates.of(sight),
+        )
+
+
+class Lines:
+    """One at each new status, and one every ten seconds."""
+
+    def __init__(self) -> None:
+        self._rates = Rates()
+        self._said = ""
+        self._said_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+    def show(self, sight: Sight, *, waits_for: str | None = None) -> None:
+        rates, now = self._rates.of(sight), time.monotonic()
+        description = _description(sight, waits_for)
+        if description == self._said and now < self._said_at + _LINE_SECONDS:
+            return
+        self._said, self._said_at = description, now
+        known = f": {sight.ended} of {sight.total} lines, {sight.failed} failed, {rates}"
+        print(description + (known if sight.total else ""), file=sys.stderr, flush=True)
+
+
+class Rates:
+    """Since the first look: what was done before does not count."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int, int] | None = None
+
+    def of(self, sight: Sight) -> str:
+        seen = (time.monotonic(), sight.ended, sight.output_tokens)
+        if self._first is None or not sight.total:
+            self._first = seen
+        began, lines, tokens = self._first
+        seconds = max(seen[0] - began, 0.001)
+        return f"{(seen[1] - lines) / seconds:.1f} lines/s {(seen[2] - tokens) / seconds:.0f} tok/s"
+
+
+def _description(sight: Sight, waits_for: str | None) -> str:
+    status = sight.status.replace("_", " ")
+    return f"{status}, waiting: {waits_for}" if waits_for else status
