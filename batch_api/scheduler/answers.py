@@ -31,6 +31,8 @@ class Answered:
     settlement: Settlement
     usage: Usage = NO_TOKENS
     model: str | None = None
+    seconds: float | None = None
+    """How long the upstream took for it, if it gave an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,9 @@ class Judge:
             broke = reply.status in GATEWAY_BROKE and reply.had_company
             return Failed(settlement, f"status {reply.status}", UNTIL_ALONE if broke else 0)
         if not completed:
-            return Answered(settlement)
-        return Answered(settlement, usage_of(reply.said.usage), reply.said.model)
+            return Answered(settlement, seconds=reply.seconds)
+        usage = usage_of(reply.said.usage)
+        return Answered(settlement, usage, reply.said.model, reply.seconds)
 
     def unread(self, lease: Lease) -> Answered:
         return Answered(

@@ -17,7 +17,7 @@ from batch_api.scheduler.fairness import Fairness
 from batch_api.scheduler.holdings import Holdings
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
-from batch_api.store import batches, requests
+from batch_api.store import batches, progress, requests
 from batch_api.store.batches import Running, Tally, Usage
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease, Settlement
@@ -166,7 +166,9 @@ class Ledger:
         now = self._clock.now()
         async with self._database.write.begin() as session:
             counted = await requests.settle(session, [answer.settlement for answer in answers])
-            for number, tally in _tallies(answers, counted).items():
+            tallies = _tallies(answers, counted)
+            await progress.record(session, tallies, now=now)
+            for number, tally in tallies.items():
                 await batches.tally(session, number, tally)
                 done |= await batches.finalize_if_done(session, number, now=now)
         await failpoint("duplicate_execution")
@@ -193,4 +195,5 @@ def _tally(answers: Sequence[Answered]) -> Tally:
         failed=len(answers) - completed,
         usage=sum((answer.usage for answer in answers), Usage()),
         model=next((answer.model for answer in answers if answer.model), None),
+        seconds=tuple(answer.seconds for answer in answers if answer.seconds is not None),
     )

@@ -38,6 +38,8 @@ class Tally:
     failed: int
     usage: Usage
     model: str | None = None
+    seconds: tuple[float, ...] = ()
+    """How long the upstream took for each of its answers."""
 
 
 @dataclass(frozen=True, slots=True)
