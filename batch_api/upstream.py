@@ -72,8 +72,8 @@ class Upstream:
         most_in_flight: int,
         patience: Patience,
     ) -> None:
-        self._url = url.rstrip("/").removesuffix("/v1")
-        self.shown = without_userinfo(self._url)
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self.shown = without_userinfo(self.url)
         """Its URL, for operators; to tenants it is just the upstream."""
         self.standing = Standing(most=most_in_flight)
         self.is_up = True
@@ -148,7 +148,7 @@ class Upstream:
     async def _request(self, call: Call) -> aiohttp.ClientResponse:
         return await self._session.request(
             call.method,
-            self._url + call.path,
+            self.url + call.path,
             data=call.body or None,
             headers={"content-type": "application/json", **call.headers},
             allow_redirects=False,

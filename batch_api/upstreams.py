@@ -63,6 +63,23 @@ class Models:
 
 
 @dataclass(frozen=True, slots=True)
+class Stand:
+    """How an upstream stands, for operators."""
+
+    url: str
+    """Without a name and password."""
+    is_up: bool
+    """As far as is known."""
+    is_on_trial: bool
+    """It was down, and a request is finding out whether it works again."""
+    rest_seconds: float
+    """Until it is asked again."""
+    in_flight: int
+    most_in_flight: int
+    """Requests of batches that it is given at once, as things are."""
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """What a request of a batch waits for; a single request waits for none."""
 
@@ -104,6 +121,25 @@ class Upstreams:
 
     async def close(self) -> None:
         await self._session.close()
+
+    @property
+    def stands(self) -> list[Stand]:
+        return [
+            Stand(
+                url=upstream.shown,
+                is_up=upstream.is_up,
+                is_on_trial=upstream.standing.is_on_trial,
+                rest_seconds=upstream.rest_seconds,
+                in_flight=upstream.standing.in_flight,
+                most_in_flight=upstream.standing.most_in_flight,
+            )
+            for upstream in self._upstreams
+        ]
+
+    @property
+    def urls(self) -> list[str]:
+        """Of the servers themselves, without `/v1`; there may be a password in them."""
+        return [upstream.url for upstream in self._upstreams]
 
     @property
     def longest_rest_seconds(self) -> float:
