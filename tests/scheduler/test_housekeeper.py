@@ -30,7 +30,7 @@ async def finish(site: Site, number: int, answer: bytes = b"{}\n") -> None:
     async with site.database.write.begin() as session:
         await batches.tally(session, number, Tally(completed=total, failed=0, usage=Usage()))
         assert await batches.cut_off(session, number, now=now)
-        assert await batches.finish(session, number, left, final, now=now)
+        assert await batches.finish(session, number, left, final, now=now, webhook_urls=())
 
 
 async def remove(site: Site, number: int) -> bool:
@@ -136,7 +136,7 @@ class TestRemoval:
     async def test_a_removed_batch_is_no_cursor(self, site: Site) -> None:
         number = await rows.add_batch(site.database)
         async with site.database.write.begin() as session:
-            await batches.fail(session, number, errors=["no"], now=1.0)
+            await batches.fail(session, number, errors=["no"], now=1.0, webhook_urls=())
         await remove(site, number)
 
         async with site.database.read() as session:
