@@ -4,7 +4,7 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEMO_MODEL = Path(__file__).parent / "demo_model"
@@ -32,17 +32,16 @@ def place_of_model(model: str) -> str:
     return str(DEMO_MODEL) if is_bundled else model
 
 
-def webhook_secret(given: str | None) -> str | None:
+def signing_secret(secret: SecretStr) -> SecretStr | None:
     """Empty: none. Raises ValueError, without the secret, for what SDKs would read otherwise."""
-    if not given:
-        return None
+    told = secret.get_secret_value()
     try:
-        key = b64decode(given.removeprefix("whsec_"), validate=True)
+        key = b64decode(told.removeprefix("whsec_"), validate=True)
     except ValueError:
         key = b""
-    if not (given.startswith("whsec_") and 24 <= len(key) <= 64):
+    if told and not (told.startswith("whsec_") and 24 <= len(key) <= 64):
         raise ValueError("it must be one that `batch-api webhooks secret` prints")
-    return given
+    return secret if told else None
 
 
 Model = Annotated[str, AfterValidator(place_of_model)]
@@ -145,7 +144,7 @@ class Settings(BaseSettings):
     """That are told of the end of every batch."""
     webhook_hosts: tuple[WebhookHost, ...] = ()
     """To which batches may have their own end told: `host` for the usual port, or `host:port`."""
-    webhook_secret: Annotated[SecretStr | None, BeforeValidator(webhook_secret)] = None
+    webhook_secret: Annotated[SecretStr, AfterValidator(signing_secret)] | None = None
     """That webhooks are signed with."""
 
     failpoints: str = ""

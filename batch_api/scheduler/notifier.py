@@ -153,10 +153,9 @@ class Notifier:
             return Attempt(row.number, DeliveryState.DELIVERED)
         if reception.is_for_good or row.attempts + 1 >= _MOST_ATTEMPTS:
             return Attempt(row.number, DeliveryState.GIVEN_UP, failure)
-        pause = max(pause_seconds(row.attempts + 1), reception.wish_seconds)
         jitter = self._random.uniform(1 - _JITTER, 1 + _JITTER)
-        next_at = self._clock.now() + pause * jitter
-        return Attempt(row.number, DeliveryState.PENDING, failure, next_at)
+        pause = max(_pause_seconds(row.attempts + 1) * jitter, reception.wish_seconds)
+        return Attempt(row.number, DeliveryState.PENDING, failure, self._clock.now() + pause)
 
     async def _record(self, ended: Attempt) -> bool:
         async with self._database.write.begin() as session:
@@ -164,7 +163,7 @@ class Notifier:
         return True
 
 
-def pause_seconds(attempts: int) -> float:
+def _pause_seconds(attempts: int) -> float:
     """After so many that failed."""
     return min(_FIRST_PAUSE_SECONDS * _GROWTH ** (attempts - 1), _LONGEST_PAUSE_SECONDS)
 
