@@ -34,6 +34,7 @@ _WRONGLY_CALLED = 2
 _Error = TypeVar("_Error", bound=Exception)
 _TENANT = r"[a-z0-9][a-z0-9_-]{0,63}"
 _NAME_CHARACTERS = 100
+_LIFETIME = r"[1-9][0-9]{0,4}[mhdw]"
 _SERVICE_LINK = re.compile(r"BATCH_API_(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP)(_.+)?)")
 
 Model = Annotated[
@@ -210,7 +211,7 @@ def create_key(
     name: Annotated[str, typer.Argument(help="What it is for.")],
     tenant: Annotated[str, typer.Option(help="Whose files and batches it opens.")] = "default",
     expires_in: Annotated[
-        str | None, typer.Option(help="Such as 30d or 12h. [default: it does not expire]")
+        str | None, typer.Option(help="Such as 90m, 12h, 30d or 8w. [default: it does not expire]")
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -219,8 +220,8 @@ def create_key(
         raise _refusal(f"The tenant {tenant!r} is no name of up to 64 of a-z, 0-9, _ and -.")
     if not (name.isprintable() and 0 < len(name) <= _NAME_CHARACTERS):
         raise _refusal(f"The name must have 1 to {_NAME_CHARACTERS} printable characters.")
-    if expires_in is not None and not re.fullmatch(r"[1-9][0-9]{0,4}[hd]", expires_in):
-        raise _refusal(f"The time {expires_in!r} is not such as 30d or 12h.")
+    if expires_in is not None and not re.fullmatch(_LIFETIME, expires_in):
+        raise _refusal(f"The time {expires_in!r} is not such as 90m, 12h, 30d or 8w.")
     from batch_api.commands.keys import create_key
 
     settings = _settings(data_dir=data_dir)
