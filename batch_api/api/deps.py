@@ -79,7 +79,8 @@ async def caller(
     """The tenant. Raises InvalidKey and TooManyRequests, before anything of the body is read."""
     keyring: Keyring = request.app.state.keyring
     rates: Rates = request.app.state.rates
-    tenant = keyring.admit(authorization)
+    address = request.client.host if request.client else None
+    tenant = keyring.admit(authorization, address=address)
     request.state.headers = rates.take(tenant)
     return tenant
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import logging
 import socket
 
 from batch_api import __version__
@@ -15,6 +16,8 @@ from batch_api.errors import Unusable
 from batch_api.gate import Visitors, is_loopback
 from batch_api.settings import DEMO_MODEL, Settings, Task, served_name
 from batch_api.upstream import without_userinfo
+
+log = logging.getLogger(__name__)
 
 # Lines to paste.
 _TRY: dict[Task, str] = {
@@ -32,6 +35,7 @@ async def serve(settings: Settings) -> None:
     await check_exposure(settings)
     with bind(settings.host, settings.port) as listener:
         await _serve(settings, listener)
+    log.info("stopped")
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:

@@ -96,6 +96,7 @@ def run_worker(
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         thread, has_ended = runner.run(serving)
+    log.info("stopped")
     code = _exit_code(thread)
     if not has_ended:  # in the middle of loading or of a step: torch can't be interrupted
         _exit_at_once(code)
