@@ -113,4 +113,3 @@ class _Hold:
             received += len(chunk)
             self.take(received, room)
             yield chunk
-

@@ -9,6 +9,7 @@ import socket
 from batch_api import __version__
 from batch_api.api.app import create_app
 from batch_api.api.keys import Keyring
+from batch_api.commands.addresses import urls_of
 from batch_api.commands.embedded import embedded
 from batch_api.commands.keys import has_keys
 from batch_api.commands.listening import bind, listen, stop_on_signals
@@ -80,9 +81,9 @@ async def check_exposure(settings: Settings) -> None:
 
 
 def _banner(settings: Settings, listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-    return f"""batch-api {__version__} listens on {url} and serves {_what(settings)}. Try it:
+    urls = [f"{url}/v1" for url in urls_of(listener)]
+    url, where = urls[0], " and ".join(urls)
+    return f"""batch-api {__version__} listens on {where} and serves {_what(settings)}. Try it:
 
     import os
     from openai import OpenAI

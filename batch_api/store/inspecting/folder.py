@@ -17,6 +17,7 @@ from pathlib import Path
 from batch_api.errors import Unusable
 from batch_api.store.blobs import BLOBS_FOLDER
 from batch_api.store.database import DATABASE_NAME, LOCK_NAME
+from batch_api.store.schema import has_lost_database, lost_database
 
 _BUSY_SECONDS = 10.0
 _JOURNALS = ("-wal", "-journal")
@@ -69,6 +70,8 @@ def opened(path: Path, *, is_ours: bool = False) -> Iterator[Folder]:
 
 def check_is_there(path: Path) -> None:
     """Raises Uninspectable."""
+    if has_lost_database(path / DATABASE_NAME, path / BLOBS_FOLDER):
+        raise Uninspectable(lost_database(path / DATABASE_NAME))
     if not (path / DATABASE_NAME).is_file():
         raise Uninspectable(f"There is no {DATABASE_NAME} in the folder {path}.")
 
