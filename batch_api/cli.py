@@ -14,6 +14,7 @@ from pydantic_settings import SettingsError
 
 from batch_api import __version__, logs
 from batch_api.client.commands import add_to
+from batch_api.commands import bad_settings
 from batch_api.errors import Unusable
 from batch_api.settings import MIN_LENGTH, Settings, window_seconds
 
@@ -305,7 +306,7 @@ def _settings(**given: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except (ValidationError, SettingsError) as error:
-        raise _refusal(_first_problem(error)) from None
+        raise _refusal(bad_settings.sentence(error, given)) from None
 
 
 def _forget_service_links() -> None:
@@ -313,13 +314,6 @@ def _forget_service_links() -> None:
     for name, value in list(os.environ.items()):
         if _SERVICE_LINK.fullmatch(name) or (name == "BATCH_API_PORT" and "://" in value):
             del os.environ[name]
-
-
-def _first_problem(error: ValidationError | SettingsError) -> str:
-    if isinstance(error, SettingsError):
-        return f'{error}; a list is given as JSON, such as ["http://127.0.0.1:8000/v1"].'
-    problem = error.errors()[0]
-    return f"Bad setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}."
 
 
 def _run(command: Coroutine[Any, Any, int | None], settings: Settings) -> int:
