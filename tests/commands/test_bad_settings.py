@@ -11,9 +11,11 @@ from batch_api.settings import Settings
 
 
 def refusal(**options: Any) -> str:
-    with pytest.raises((ValidationError, SettingsError)) as refused:
+    try:
         Settings(**options)
-    return sentence(refused.value, options)
+    except (ValidationError, SettingsError) as error:
+        return sentence(error, options)
+    pytest.fail("they are taken")
 
 
 @pytest.mark.parametrize(

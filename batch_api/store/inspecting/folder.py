@@ -36,7 +36,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """`database` is in a read transaction: what it says is of one moment."""
+    """`database` is in a read transaction, until it is let go: what it says is of one moment."""
 
     path: Path
     database: sqlite3.Connection
@@ -47,8 +47,16 @@ class Folder:
 
     def begin_anew(self) -> None:
         """From here on the database tells of a later moment."""
-        self.database.execute("ROLLBACK")
+        self.let_go()
         self.database.execute("BEGIN")
+
+    def let_go(self) -> None:
+        """From here on each statement tells of its own moment.
+
+        For what takes long: while a transaction reads, a server can't begin its journal anew.
+        """
+        if self.database.in_transaction:
+            self.database.execute("ROLLBACK")
 
     def blob_path(self, name: str) -> Path:
         return self.path / BLOBS_FOLDER / name
