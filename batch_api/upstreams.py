@@ -118,11 +118,6 @@ class Upstreams:
         return max(map(_rest_seconds, self._upstreams))
 
     @property
-    def waiting(self) -> int:
-        """Requests of batches that wait for a place at one of them at least."""
-        return max(waiting.total() for waiting in self._waiting.values())
-
-    @property
     def _shortest_rest(self) -> float:
         return min(map(_rest_seconds, self._upstreams))
 
