@@ -320,7 +320,7 @@ async def page(
     limit: int,
     most_bytes: int,
 ) -> Page[Line]:
-    """In input order, of all states if none is named: with `most_bytes` of errors, or one longer."""
+    """In input order, of all states if none is named; with `most_bytes` of errors or one longer."""
     failed = and_(AnswerRow.request_id == RequestRow.id, RequestRow.state == RequestState.FAILED)
     wanted = [RequestRow.batch_number == batch_number, RequestRow.line > after_line]
     if states:
