@@ -71,12 +71,16 @@ class Upstream:
         *,
         most_in_flight: int,
         patience: Patience,
+        is_starting: bool = False,
     ) -> None:
+        """`is_starting`: nobody need be told that it doesn't answer yet."""
         self.url = url.rstrip("/").removesuffix("/v1")
         self.shown = without_userinfo(self.url)
         """Its URL, for operators; to tenants it is just the upstream."""
         self.standing = Standing(most=most_in_flight)
-        self.is_up = True
+        self.is_starting = is_starting
+        """It has not answered since."""
+        self.is_up = not is_starting
         """As far as is known."""
         self._session = session
         self._patience = patience
@@ -236,8 +240,9 @@ class Upstream:
 
     def _is_there(self) -> None:
         if not self.is_up:
-            log.info("upstream is up again", extra={"upstream": self.shown})
-        self.is_up = True
+            message = "upstream is up" if self.is_starting else "upstream is up again"
+            log.info(message, extra={"upstream": self.shown})
+        self.is_up, self.is_starting = True, False
 
 
 class Answer:
@@ -335,10 +340,12 @@ def without_userinfo(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+def retry_after_seconds(
+    headers: Mapping[str, str], *, most: float = _MOST_REST_SECONDS
+) -> float | None:
     """What the upstream wishes, within reason; a date, or nonsense, counts as not given."""
     try:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:
         return None
-    return min(max(seconds, 0.0), _MOST_REST_SECONDS) if isfinite(seconds) else None
+    return min(max(seconds, 0.0), most) if isfinite(seconds) else None

@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "batch_api"
 
-_BASIC = {"waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
+_BASIC = {"origins", "waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
 _UPSTREAMS = {"upstream", "upstreams", "unusable"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
 MAY_IMPORT = {
@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "engine": set(),
     "schemas": {"lifecycle"},
     "failpoints": {"errors"},
-    "store": {"failpoints", "lifecycle", "errors"},
+    "store": {"failpoints", "lifecycle", "errors", "origins"},
     "problems": {"errors"},
     "envelope": {"errors", "problems"},
     "connection": {"errors"},
@@ -33,6 +33,8 @@ MAY_IMPORT = {
     "gate": {"envelope", "errors"},
     "disconnect": set(),
     "standing": set(),
+    "origins": set(),
+    "receivers": {"upstream"},
     "unusable": set(),
     "upstream": {"standing", "unusable", "schemas"},
     "upstreams": {"upstream", "standing", "unusable", "schemas", "waiting"},
@@ -44,7 +46,7 @@ MAY_IMPORT = {
     | _UPSTREAMS
     | _BASIC,
     "dashboard": {"api", "store", "schemas", "envelope", "__version__"} | _UPSTREAMS | _BASIC,
-    "scheduler": {"store", "schemas", "forbidden"} | _UPSTREAMS | _BASIC,
+    "scheduler": {"store", "schemas", "forbidden", "receivers"} | _UPSTREAMS | _BASIC,
     "worker": {"engine", "schemas", "envelope", "disconnect", "queries"} | _BASIC,
 }
 """By part of the package. `cli` and `commands` build the object graph and may import all."""

@@ -87,12 +87,19 @@ async def signed_in(
     if not keyring.is_needed:
         return DEFAULT_TENANT
     if authorization:
-        return keyring.admit(authorization)
+        return _admit(request, authorization)
     key = sessions.find(request.cookies.get(COOKIE, ""))
     if key is None:
         return None
     keyring.mark_used(key)
     return key.tenant
+
+
+def _admit(request: Request, authorization: str) -> str:
+    """The tenant of whoever sends that key. Raises InvalidKey."""
+    keyring: Keyring = request.app.state.keyring
+    address = request.client.host if request.client else None
+    return keyring.admit(authorization, address=address)
 
 
 SignedIn = Annotated[str | None, Depends(signed_in)]
@@ -104,9 +111,8 @@ async def caller(
     authorization: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> str:
     """The tenant. Raises InvalidKey and TooManyRequests, before anything of the body is read."""
-    keyring: Keyring = request.app.state.keyring
     rates: Rates = request.app.state.rates
-    tenant = keyring.admit(authorization) if signed_in is None else signed_in
+    tenant = _admit(request, authorization) if signed_in is None else signed_in
     request.state.headers = rates.take(tenant)
     return tenant
 

@@ -22,7 +22,7 @@ _WORDS = {
 
 @router.get("/condition")
 async def condition(view: Viewing, parts: NobodysParts, trouble: Trouble) -> Response:
-    report = json.loads((await ready(parts, trouble)).body)
+    report = json.loads(bytes((await ready(parts, trouble)).body))
     return view.page("condition.html", condition=_condition(report), reasons=_reasons(report))
 
 

@@ -1,4 +1,4 @@
-"""`/storage`: where the disk went: the tenant's own files, and what the server keeps beside them."""
+"""`/storage`: where the disk went: the tenant's own files, and what the server needs besides."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -56,7 +56,7 @@ class Vitals:
 
 
 def read_vitals(text: str) -> Vitals:
-    """Of what is no such page nothing is read. Blocks: of a long page only these lines are parsed."""
+    """Of what is no such page nothing is read. Blocks, but parses only the lines it needs."""
     vitals, gpus = Vitals(), dict[str, Gpu]()
     try:
         for sample in _samples(text):

@@ -57,6 +57,7 @@ class Intake:
         self._shares = Shares()
         self._is_one_model = not settings.allow_mixed_models
         self._most_queued = settings.max_queued_lines
+        self._webhook_urls = settings.webhook_urls
         self._limits = Limits(
             lines=settings.max_batch_lines,
             line_bytes=settings.max_line_bytes,
@@ -103,7 +104,8 @@ class Intake:
             models = await self._upstreams.models()
         except UpstreamUnusable as error:
             if self.waits_for is None:
-                log.warning("validation waits for an upstream", extra={"reason": str(error)})
+                level = logging.INFO if self._upstreams.are_starting else logging.WARNING
+                log.log(level, "validation waits for an upstream", extra={"reason": str(error)})
             self.waits_for = str(error)
             return None
         self.waits_for = None
@@ -182,9 +184,11 @@ class Intake:
         now = self._clock.now()
         await self._forget(batch)
         async with self._database.write.begin() as session:
-            failed = await batches.fail(session, batch.number, errors=errors, now=now)
-            if not failed:
-                await batches.abandon(session, batch.number, errors=errors, now=now)
+            for end in (batches.fail, batches.abandon):
+                if await end(
+                    session, batch.number, errors=errors, now=now, webhook_urls=self._webhook_urls
+                ):
+                    break
             let_go = await files.let_go(session, batch.read_file_ids)
         for id in let_go:
             await self._blobs.delete(id)

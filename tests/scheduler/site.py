@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 
 from batch_api.lifecycle import BatchStatus
+from batch_api.receivers import Receivers
 from batch_api.scheduler.finalizer import Finalizer
 from batch_api.scheduler.housekeeper import Housekeeper
 from batch_api.scheduler.intake import Intake
 from batch_api.scheduler.janitor import Janitor
 from batch_api.scheduler.ledger import Ledger
+from batch_api.scheduler.notifier import Notifier
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.settings import Settings
@@ -63,6 +65,7 @@ class Site:
     url: str
     """Of the stand-in."""
     wakeup: Wakeup = field(default_factory=Wakeup)
+    receivers: Receivers | None = None
 
     @property
     def intake(self) -> Intake:
@@ -106,6 +109,16 @@ class Site:
             lease_seconds=self.settings.lease_seconds,
         )
 
+    @property
+    def notifier(self) -> Notifier:
+        return Notifier(
+            database=self.database,
+            settings=self.settings,
+            clock=self.clock,
+            wakeup=self.wakeup,
+            receivers=self.receivers,
+        )
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Scheduler]:
         """The whole scheduler, until the block ends."""
@@ -115,6 +128,7 @@ class Site:
             upstreams=self.upstreams,
             settings=self.settings,
             clock=self.clock,
+            receivers=self.receivers,
         )
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
