@@ -8,13 +8,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from batch_api.api.batch_object import find_batch
-from batch_api.api.deps import Parts
+from batch_api.api.deps import AllParts, Parts
 from batch_api.api.documents import errors
 from batch_api.lifecycle import RequestState
 from batch_api.schemas.batches import BatchLine, BatchLines
 from batch_api.schemas.error_lines import LineError, read_error_line
 from batch_api.store import requests
 from batch_api.store.requests import Line
+from batch_api.store.tables import BatchRow
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -40,8 +41,16 @@ async def listing(
     wanted = [*(state or []), *(states or [])]  # the SDK writes `state[]` where there are several
     async with parts.database.read() as session:
         batch = await find_batch(session, id)
+    return await lines_of(batch, parts, states=wanted, after=after, limit=limit)
+
+
+async def lines_of(
+    batch: BatchRow, parts: AllParts, *, states: Collection[RequestState], after: int, limit: int
+) -> BatchLines:
+    """Of all states if none is named."""
+    async with parts.database.read() as session:
         page = await requests.page(
-            session, batch.number, states=wanted, after_line=after, limit=limit
+            session, batch.number, states=states, after_line=after, limit=limit
         )
     errors = _errors(page.rows)
     if batch.has_error_file:
@@ -78,5 +87,6 @@ def _line(row: Line, errors: Mapping[str, LineError]) -> BatchLine:
         state=row.state,
         attempts=row.attempts,
         failures=row.failures,
+        seconds=row.seconds,
         error=errors.get(row.custom_id),
     )

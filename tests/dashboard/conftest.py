@@ -6,7 +6,7 @@ The browser's library keeps an event loop of its own: tests here are not asynchr
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -21,7 +21,7 @@ from tests.standin import MODEL
 
 _CHROMIUM = "/usr/bin/chromium"
 _PATIENCE_MS = 30_000
-CHAT = "/v1/chat/completions"
+CHAT: Final = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="session")
