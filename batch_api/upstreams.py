@@ -1,7 +1,6 @@
 """The HTTP client for all upstreams, which chats and batches share: which of them is asked."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -45,8 +44,6 @@ class Reply:
     """None if it makes no sense: it is no JSON object, or a 200 without an answer in it."""
     had_company: bool = False
     """Other requests were at the upstream meanwhile."""
-    seconds: float = 0.0
-    """From when it was sent until its answer was whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +212,7 @@ class Upstreams:
             if answer.status == HTTPStatus.OK and told and not told.answers(path):
                 told = None
             answer.note(makes_sense=told is not None or answer.status != HTTPStatus.OK)
-            visit = answer.visit
-            seconds = time.monotonic() - visit.began
-            return Reply(answer.status, answer.headers, content, told, visit.had_company, seconds)
+            return Reply(answer.status, answer.headers, content, told, answer.visit.had_company)
         finally:
             self._leave(answer)
 

@@ -1,6 +1,6 @@
 """What an upstream's reply means for a request: answered, to be tried again, or not its fault."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 import msgspec
@@ -31,8 +31,10 @@ class Answered:
     settlement: Settlement
     usage: Usage = NO_TOKENS
     model: str | None = None
-    seconds: float | None = None
-    """How long the upstream took for it, if it gave an answer."""
+
+    def after(self, seconds: float) -> "Answered":
+        """The same, by an attempt that took so long."""
+        return replace(self, settlement=replace(self.settlement, seconds=seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,8 @@ class Judge:
             broke = reply.status in GATEWAY_BROKE and reply.had_company
             return Failed(settlement, f"status {reply.status}", UNTIL_ALONE if broke else 0)
         if not completed:
-            return Answered(settlement, seconds=reply.seconds)
-        usage = usage_of(reply.said.usage)
-        return Answered(settlement, usage, reply.said.model, reply.seconds)
+            return Answered(settlement)
+        return Answered(settlement, usage_of(reply.said.usage), reply.said.model)
 
     def unread(self, lease: Lease) -> Answered:
         return Answered(

@@ -195,5 +195,7 @@ def _tally(answers: Sequence[Answered]) -> Tally:
         failed=len(answers) - completed,
         usage=sum((answer.usage for answer in answers), Usage()),
         model=next((answer.model for answer in answers if answer.model), None),
-        seconds=tuple(answer.seconds for answer in answers if answer.seconds is not None),
+        seconds=tuple(
+            seconds for answer in answers if (seconds := answer.settlement.seconds) is not None
+        ),
     )

@@ -208,6 +208,8 @@ class RequestRow(Table):
     """Counts leases: the fencing token."""
     failures: Mapped[int] = mapped_column(default=0)
     """Attempts that failed for the request's own sake, not for want of an upstream."""
+    seconds: Mapped[float | None]
+    """How long the attempt took that ended it."""
     leased_until: Mapped[float | None]
     not_before: Mapped[float] = mapped_column(default=0.0)
     """Monotonic seconds, as `leased_until`; a new process sets both back."""

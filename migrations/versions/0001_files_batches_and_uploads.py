@@ -181,6 +181,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("attempt", sa.BigInteger(), nullable=False),
         sa.Column("failures", sa.BigInteger(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=True),
         sa.Column("leased_until", sa.Double(), nullable=True),
         sa.Column("not_before", sa.Double(), nullable=False),
         sa.CheckConstraint(
