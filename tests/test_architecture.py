@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "forbidden": {"errors"},
     "gate": {"envelope", "errors"},
     "disconnect": set(),
+    "metrics": {"__version__"},
     "standing": set(),
     "unusable": set(),
     "upstream": {"standing", "unusable", "schemas"},
@@ -40,11 +41,20 @@ MAY_IMPORT = {
     "waiting": set(),
     "client": {"errors", "lifecycle", "schemas"},
     "supervisor": {"errors", "waiting"},
-    "api": {"store", "schemas", "envelope", "disconnect", "forbidden", "queries", "__version__"}
+    "api": {
+        "store",
+        "schemas",
+        "envelope",
+        "disconnect",
+        "forbidden",
+        "queries",
+        "metrics",
+        "__version__",
+    }
     | _UPSTREAMS
     | _BASIC,
-    "scheduler": {"store", "schemas", "forbidden"} | _UPSTREAMS | _BASIC,
-    "worker": {"engine", "schemas", "envelope", "disconnect", "queries"} | _BASIC,
+    "scheduler": {"store", "schemas", "forbidden", "metrics"} | _UPSTREAMS | _BASIC,
+    "worker": {"engine", "schemas", "envelope", "disconnect", "queries", "metrics"} | _BASIC,
 }
 """By part of the package. `cli` and `commands` build the object graph and may import all."""
 
