@@ -5,6 +5,7 @@ Labels are bounded: no path, id or tenant ever is one.
 
 import platform
 import time
+from collections.abc import Iterable
 
 from fastapi import Response
 from prometheus_client import (
@@ -16,6 +17,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batch_api import __version__
@@ -47,9 +50,18 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
-def exposition(registry: CollectorRegistry) -> Response:
-    """In Prometheus' text format."""
-    return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+def exposition(registry: CollectorRegistry, families: Iterable[Metric] = ()) -> Response:
+    """In Prometheus' text format; with what was just looked up."""
+    page = generate_latest(registry) + generate_latest(_Found(families))
+    return Response(page, headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+class _Found(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
 
 
 class HttpMetrics:

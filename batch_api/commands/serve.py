@@ -46,6 +46,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             clock=it.clock,
             ring=it.scheduler.ring,
             keyring=keyring,
+            registry=it.registry,
         )
         group.create_task(keyring.run(stop))
         group.create_task(it.scheduler.run(stop))

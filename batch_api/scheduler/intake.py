@@ -9,6 +9,7 @@ from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.earlier import EarlierAnswers
 from batch_api.scheduler.fairness import Shares
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.reading import InputReader, Limits
 from batch_api.scheduler.wakeup import Wakeup
@@ -46,12 +47,14 @@ class Intake:
         settings: Settings,
         clock: Clock,
         wakeup: Wakeup,
+        metrics: SchedulerMetrics,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._upstreams = upstreams
         self._clock = clock
         self._wakeup = wakeup
+        self._metrics = metrics
         self._stop = asyncio.Event()
         self.waits_for: str | None = None
         self._shares = Shares()
@@ -183,9 +186,11 @@ class Intake:
         await self._forget(batch)
         async with self._database.write.begin() as session:
             failed = await batches.fail(session, batch.number, errors=errors, now=now)
-            if not failed:
-                await batches.abandon(session, batch.number, errors=errors, now=now)
+            ended = failed or await batches.abandon(session, batch.number, errors=errors, now=now)
             let_go = await files.let_go(session, batch.read_file_ids)
         for id in let_go:
             await self._blobs.delete(id)
         log.info("batch not valid", extra={"batch": batch.id, "problems": len(problems)})
+        if ended:
+            status = BatchStatus.FAILED if failed else BatchStatus.CANCELLED
+            self._metrics.batch_ended(status, seconds=now - batch.created_at)

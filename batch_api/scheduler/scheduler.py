@@ -8,6 +8,7 @@ from batch_api.scheduler.finalizer import Finalizer
 from batch_api.scheduler.housekeeper import Housekeeper
 from batch_api.scheduler.intake import Intake
 from batch_api.scheduler.janitor import Janitor
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
@@ -24,6 +25,7 @@ class Scheduler:
         upstreams: Upstreams,
         settings: Settings,
         clock: Clock,
+        metrics: SchedulerMetrics,
     ) -> None:
         self._wakeup = wakeup = Wakeup()
         self._intake = Intake(
@@ -33,6 +35,7 @@ class Scheduler:
             settings=settings,
             clock=clock,
             wakeup=wakeup,
+            metrics=metrics,
         )
         self._dispatcher = Dispatcher(
             database=database,
@@ -41,9 +44,15 @@ class Scheduler:
             settings=settings,
             clock=clock,
             wakeup=wakeup,
+            metrics=metrics,
         )
         self._finalizer = Finalizer(
-            database=database, blobs=blobs, settings=settings, clock=clock, wakeup=wakeup
+            database=database,
+            blobs=blobs,
+            settings=settings,
+            clock=clock,
+            wakeup=wakeup,
+            metrics=metrics,
         )
         self._housekeeper = Housekeeper(
             database=database, blobs=blobs, settings=settings, clock=clock
@@ -53,6 +62,7 @@ class Scheduler:
             blobs=blobs,
             clock=clock,
             wakeup=wakeup,
+            metrics=metrics,
             may_reclaim=lambda: not self._dispatcher.is_stuck,
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from batch_api import envelope
+from batch_api.about import about
 from batch_api.metrics import Counted, HttpMetrics
 from batch_api.settings import Task
 from batch_api.worker import (
@@ -34,7 +35,7 @@ def create_app(engine: EngineThread[Any], *, model: str, task: Task = "generate"
     """`model`: the name under which it is served."""
     app = FastAPI(title="batch-api worker", openapi_url=None)
     registry = watching(engine, model=model, task=task)
-    app.state.served = Served(model, task, int(time.time()), engine, registry)
+    app.state.served = Served(model, task, int(time.time()), engine, registry, about())
     envelope.install(app)
     app.add_middleware(Counted, metrics=HttpMetrics(registry))
     for module in (*_MODULES[task], health, metrics, models):

@@ -46,6 +46,7 @@ class Served(Generic[_Engine]):
     engine: EngineThread[_Engine]
     registry: CollectorRegistry
     """What `/metrics` tells."""
+    about: dict[str, Any]
 
     def check_model(self, name: str) -> None:
         """Raises NotFound if it is another one."""

@@ -15,6 +15,7 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from batch_api.api.app import create_app
 from batch_api.api.keys import Keyring
+from batch_api.metrics import new_registry
 from batch_api.settings import MIB, Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
@@ -88,6 +89,7 @@ async def site(settings: Settings, migrated: Path) -> AsyncIterator[Site]:
         clock=clock,
         ring=lambda: rings.append(clock.now()),
         keyring=keyring,
+        registry=new_registry(),
     )
     async with (
         serving(app) as url,

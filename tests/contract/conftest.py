@@ -16,6 +16,8 @@ from openai.types import Batch
 from batch_api.api.app import create_app
 from batch_api.api.keys import Keyring
 from batch_api.lifecycle import BatchStatus
+from batch_api.metrics import new_registry
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings
 from batch_api.store import batches, requests
@@ -154,8 +156,14 @@ async def _running(
 ) -> AsyncIterator[Live]:
     clock, stop = TurnableClock(), asyncio.Event()
     blobs = Blobs(settings.data_dir / "files")
+    registry = new_registry()
     scheduler = Scheduler(
-        database=database, blobs=blobs, upstreams=upstreams, settings=settings, clock=clock
+        database=database,
+        blobs=blobs,
+        upstreams=upstreams,
+        settings=settings,
+        clock=clock,
+        metrics=SchedulerMetrics(registry),
     )
     app = create_app(
         database=database,
@@ -165,6 +173,7 @@ async def _running(
         clock=clock,
         ring=scheduler.ring,
         keyring=await Keyring.open(database, settings, clock),
+        registry=registry,
     )
     async with asyncio.TaskGroup() as group, serving(app) as url, sdk(url) as client:
         group.create_task(scheduler.run(stop))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.finalizer import Finalizer
@@ -14,6 +15,7 @@ from batch_api.scheduler.housekeeper import Housekeeper
 from batch_api.scheduler.intake import Intake
 from batch_api.scheduler.janitor import Janitor
 from batch_api.scheduler.ledger import Ledger
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.settings import Settings
@@ -63,6 +65,12 @@ class Site:
     url: str
     """Of the stand-in."""
     wakeup: Wakeup = field(default_factory=Wakeup)
+    registry: CollectorRegistry = field(init=False)
+    metrics: SchedulerMetrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = SchedulerMetrics(self.registry)
 
     @property
     def intake(self) -> Intake:
@@ -73,6 +81,7 @@ class Site:
             settings=self.settings,
             clock=self.clock,
             wakeup=self.wakeup,
+            metrics=self.metrics,
         )
 
     @property
@@ -83,12 +92,17 @@ class Site:
             settings=self.settings,
             clock=self.clock,
             wakeup=self.wakeup,
+            metrics=self.metrics,
         )
 
     @property
     def janitor(self) -> Janitor:
         return Janitor(
-            database=self.database, blobs=self.blobs, clock=self.clock, wakeup=self.wakeup
+            database=self.database,
+            blobs=self.blobs,
+            clock=self.clock,
+            wakeup=self.wakeup,
+            metrics=self.metrics,
         )
 
     @property
@@ -103,6 +117,7 @@ class Site:
             database=self.database,
             clock=self.clock,
             wakeup=self.wakeup,
+            metrics=self.metrics,
             lease_seconds=self.settings.lease_seconds,
         )
 
@@ -115,6 +130,7 @@ class Site:
             upstreams=self.upstreams,
             settings=self.settings,
             clock=self.clock,
+            metrics=self.metrics,
         )
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
