@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "api": {"store", "schemas", "disconnect", "forbidden"} | _SERVERS | _UPSTREAMS | _BASIC,
     "scheduler": {"store", "schemas", "forbidden", "metrics"} | _UPSTREAMS | _BASIC,
     "worker": {"engine", "schemas", "disconnect"} | _SERVERS | _BASIC,
+    "dashboard": {"api", "store", "schemas", "envelope", "__version__"} | _UPSTREAMS | _BASIC,
 }
 """By part of the package. `cli` and `commands` build the object graph and may import all."""
 

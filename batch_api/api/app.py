@@ -30,6 +30,7 @@ from batch_api.api.quotas import Quotas
 from batch_api.api.rare_routes import RareRoutes
 from batch_api.api.rates import Rates
 from batch_api.api.readiness import UpstreamCheck
+from batch_api.api.sessions import Sessions
 from batch_api.clock import Clock
 from batch_api.envelope import install, render
 from batch_api.errors import APIError, OutOfSpace, Unavailable
@@ -57,6 +58,7 @@ def create_app(
     ring: Callable[[], None],
     keyring: Keyring,
     registry: CollectorRegistry,
+    sessions: Sessions,
 ) -> FastAPI:
     """`ring` wakes the scheduler; it is called after the commit of what it shall see.
 
@@ -71,6 +73,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.keyring = keyring
+    app.state.sessions = sessions
     app.state.rates = Rates(settings.max_requests_per_minute, clock)
     app.state.database = database
     app.state.registry = registry

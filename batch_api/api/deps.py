@@ -20,6 +20,7 @@ from batch_api.api.quotas import Quotas
 from batch_api.api.rare_routes import RareRoutes
 from batch_api.api.rates import Rates
 from batch_api.api.readiness import UpstreamCheck
+from batch_api.api.sessions import COOKIE, Sessions
 from batch_api.clock import Clock
 from batch_api.disconnect import while_connected
 from batch_api.envelope import parse, read_whole, too_large
@@ -103,12 +104,45 @@ Registry = Annotated[CollectorRegistry, Depends(_registry)]
 """What this process has counted."""
 
 
-async def _operator(
+async def signed_in(
     request: Request, authorization: Annotated[str, Header(include_in_schema=False)] = ""
-) -> None:
-    """Raises InvalidKey and NotTheOperator. Not counted: who watches asks at any rate."""
+) -> str | None:
+    """The tenant of whoever sends a key, has signed in on the dashboard, or needs neither.
+
+    None for anybody else. Raises InvalidKey for a key that is none.
+    """
     keyring: Keyring = request.app.state.keyring
-    if keyring.admit(authorization) != DEFAULT_TENANT:
+    sessions: Sessions = request.app.state.sessions
+    if not keyring.is_needed:
+        return DEFAULT_TENANT
+    if authorization:
+        return keyring.admit(authorization)
+    key = sessions.find(request.cookies.get(COOKIE, ""))
+    if key is None:
+        return None
+    keyring.mark_used(key)
+    return key.tenant
+
+
+SignedIn = Annotated[str | None, Depends(signed_in)]
+
+
+async def _admitted(
+    request: Request,
+    signed_in: SignedIn,
+    authorization: Annotated[str, Header(include_in_schema=False)] = "",
+) -> str:
+    """The tenant. Raises InvalidKey."""
+    keyring: Keyring = request.app.state.keyring
+    return keyring.admit(authorization) if signed_in is None else signed_in
+
+
+Admitted = Annotated[str, Depends(_admitted)]
+
+
+async def _operator(tenant: Admitted) -> None:
+    """Raises NotTheOperator. No rate limits it: who watches asks when it is busy too."""
+    if tenant != DEFAULT_TENANT:
         raise NotTheOperator("This is for keys of the tenant 'default', which is the operator's.")
 
 
@@ -124,13 +158,9 @@ WorkOfAll = Annotated[Work, Depends(_work_of_all)]
 """Sums over all tenants, for the operator alone."""
 
 
-async def caller(
-    request: Request, authorization: Annotated[str, Header(include_in_schema=False)] = ""
-) -> str:
+async def caller(request: Request, tenant: Admitted) -> str:
     """The tenant. Raises InvalidKey and TooManyRequests, before anything of the body is read."""
-    keyring: Keyring = request.app.state.keyring
     rates: Rates = request.app.state.rates
-    tenant = keyring.admit(authorization)
     request.state.headers = rates.take(tenant)
     return tenant
 

@@ -59,6 +59,7 @@ class Keyring:
             ]
         )
         self._keys: Mapping[bytes, Key] = {}
+        self._by_id: Mapping[str, Key] = {}
         self._is_any = True
         self._used: set[str] = set()
         self._use_recorded_at = clock.monotonic()
@@ -91,7 +92,7 @@ class Keyring:
         key = self.find(secret.strip().encode("latin-1"))
         if key is None:
             raise InvalidKey("Incorrect API key provided.")
-        self._used.add(key.id)
+        self.mark_used(key)
         return key.tenant
 
     def find(self, secret: bytes) -> Key | None:
@@ -100,8 +101,15 @@ class Keyring:
         key = self._keys.get(sha256[:_INDEXED_BYTES])
         if key is None or not hmac.compare_digest(key.sha256, sha256):
             return None
-        is_over = key.expires_at is not None and key.expires_at <= self._clock.now()
-        return None if is_over else key
+        return self._unless_over(key)
+
+    def valid(self, id: str) -> Key | None:
+        """The key of that id; None if it is unknown, revoked or too old."""
+        key = self._by_id.get(id)
+        return None if key is None else self._unless_over(key)
+
+    def mark_used(self, key: Key) -> None:
+        self._used.add(key.id)
 
     async def run(self, stop: asyncio.Event) -> None:
         seconds = _ROUND_SECONDS
@@ -136,6 +144,10 @@ class Keyring:
             self._used |= used
             raise
         self._use_recorded_at = now
+
+    def _unless_over(self, key: Key) -> Key | None:
+        is_over = key.expires_at is not None and key.expires_at <= self._clock.now()
+        return None if is_over else key
 
     async def _round(self) -> bool:
         """Whether it came through. Raises what does not pass by itself."""
@@ -174,6 +186,7 @@ class Keyring:
             valid = [*await keys.valid(session), *self._of_settings]
             self._is_any = bool(self._of_settings) or await keys.is_any(session)
         self._keys = {key.sha256[:_INDEXED_BYTES]: key for key in valid}
+        self._by_id = {key.id: key for key in valid}
 
 
 def hashed(secret: bytes) -> bytes:

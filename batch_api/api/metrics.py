@@ -33,8 +33,8 @@ async def metrics(
 
 
 def _of_work(work: Work, *, now: float) -> Iterator[Metric]:
-    active = {status: 0 for status in BatchStatus if not status.is_final}
-    active |= {group.status: group.batches for group in work.groups}
+    active = {str(status): 0 for status in BatchStatus if not status.is_final}
+    active |= {str(group.status): group.batches for group in work.groups}
     yield _gauges("batch_api_batches", "Batches that are not over.", "status", active)
     lines = {
         "pending": work.pending,

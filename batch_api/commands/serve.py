@@ -8,9 +8,11 @@ import socket
 from batch_api import __version__
 from batch_api.api.app import create_app
 from batch_api.api.keys import Keyring
+from batch_api.api.sessions import Sessions
 from batch_api.commands.embedded import embedded
 from batch_api.commands.keys import has_keys
 from batch_api.commands.listening import bind, listen, stop_on_signals
+from batch_api.dashboard.app import add_dashboard
 from batch_api.errors import Unusable
 from batch_api.gate import Visitors, is_loopback
 from batch_api.settings import DEMO_MODEL, Settings, Task, served_name
@@ -47,7 +49,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             ring=it.scheduler.ring,
             keyring=keyring,
             registry=it.registry,
+            sessions=await Sessions.open(settings.data_dir, keyring, it.clock),
         )
+        add_dashboard(app, stop)
         group.create_task(keyring.run(stop))
         group.create_task(it.scheduler.run(stop))
         group.create_task(

@@ -5,7 +5,7 @@ Batches count their lines themselves, and of requests only those that are leased
 
 from dataclasses import dataclass
 
-from sqlalchemy import Select, case, func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import BatchStatus, RequestState
@@ -53,17 +53,15 @@ class Work:
 
 async def work(session: AsyncSession, *, now: float) -> Work:
     return Work(
-        groups=[
-            Group(BatchStatus(status), *rest) for status, *rest in await session.execute(_groups())
-        ],
-        leased=await session.scalar(_leased()) or 0,
-        needed_lines_per_second=await session.scalar(_needed(now)) or 0.0,
+        groups=await _groups(session),
+        leased=await _leased(session),
+        needed_lines_per_second=await _needed_lines_per_second(session, now),
         stored_bytes=await session.scalar(select(func.sum(FileRow.bytes))) or 0,
     )
 
 
-def _groups() -> Select[tuple[str, int, int, int, int, int, int | None]]:
-    return (
+async def _groups(session: AsyncSession) -> list[Group]:
+    rows = await session.execute(
         select(
             BatchRow.status,
             func.count(),
@@ -76,20 +74,20 @@ def _groups() -> Select[tuple[str, int, int, int, int, int, int | None]]:
         .where(*is_active())
         .group_by(BatchRow.status)
     )
+    return [Group(BatchStatus(row[0]), *row[1:]) for row in rows]
 
 
-def _leased() -> Select[tuple[int]]:
-    return (
+async def _leased(session: AsyncSession) -> int:
+    in_progress = select(BatchRow.number).where(*_IN_PROGRESS)
+    leased = (
         select(func.count())
         .select_from(RequestRow)
-        .where(
-            RequestRow.state == RequestState.LEASED,
-            RequestRow.batch_number.in_(select(BatchRow.number).where(*_IN_PROGRESS)),
-        )
+        .where(RequestRow.state == RequestState.LEASED, RequestRow.batch_number.in_(in_progress))
     )
+    return await session.scalar(leased) or 0
 
 
-def _needed(now: float) -> Select[tuple[float]]:
+async def _needed_lines_per_second(session: AsyncSession, now: float) -> float:
     """The most that any deadline asks for: all lines due by then, over the time until then."""
     lines = func.sum(func.sum(_UNANSWERED)).over(order_by=BatchRow.expires_at)
     due = (
@@ -99,4 +97,5 @@ def _needed(now: float) -> Select[tuple[float]]:
         .subquery()
     )
     left = due.c.expires_at - now
-    return select(func.max(1.0 * due.c.lines / case((left > 1, left), else_=1.0)))
+    needed = func.max(1.0 * due.c.lines / case((left > 1, left), else_=1.0))
+    return await session.scalar(select(needed)) or 0.0

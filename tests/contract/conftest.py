@@ -15,6 +15,7 @@ from openai.types import Batch
 
 from batch_api.api.app import create_app
 from batch_api.api.keys import Keyring
+from batch_api.api.sessions import Sessions
 from batch_api.lifecycle import BatchStatus
 from batch_api.metrics import new_registry
 from batch_api.scheduler.metrics import SchedulerMetrics
@@ -165,6 +166,7 @@ async def _running(
         clock=clock,
         metrics=SchedulerMetrics(registry),
     )
+    keyring = await Keyring.open(database, settings, clock)
     app = create_app(
         database=database,
         blobs=blobs,
@@ -172,8 +174,9 @@ async def _running(
         settings=settings,
         clock=clock,
         ring=scheduler.ring,
-        keyring=await Keyring.open(database, settings, clock),
         registry=registry,
+        keyring=keyring,
+        sessions=await Sessions.open(settings.data_dir, keyring, clock),
     )
     async with asyncio.TaskGroup() as group, serving(app) as url, sdk(url) as client:
         group.create_task(scheduler.run(stop))
