@@ -337,10 +337,12 @@ def without_userinfo(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+def retry_after_seconds(
+    headers: Mapping[str, str], *, most: float = _MOST_REST_SECONDS
+) -> float | None:
     """What the upstream wishes, within reason; a date, or nonsense, counts as not given."""
     try:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:
         return None
-    return min(max(seconds, 0.0), _MOST_REST_SECONDS) if isfinite(seconds) else None
+    return min(max(seconds, 0.0), most) if isfinite(seconds) else None

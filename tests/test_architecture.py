@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "batch_api"
 
-_BASIC = {"waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
+_BASIC = {"origins", "waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
 _UPSTREAMS = {"upstream", "upstreams", "unusable"}
 _SERVERS = {"about", "envelope", "metrics", "queries", "__version__"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "engine": set(),
     "schemas": {"lifecycle"},
     "failpoints": {"errors"},
-    "store": {"failpoints", "lifecycle", "errors"},
+    "store": {"failpoints", "lifecycle", "errors", "origins"},
     "problems": {"errors"},
     "envelope": {"errors", "problems"},
     "connection": {"errors"},
@@ -36,6 +36,8 @@ MAY_IMPORT = {
     "disconnect": set(),
     "metrics": {"__version__"},
     "standing": set(),
+    "origins": set(),
+    "receivers": {"upstream"},
     "unusable": set(),
     "upstream": {"standing", "unusable", "schemas"},
     "upstreams": {"upstream", "standing", "unusable", "schemas", "waiting"},
@@ -44,7 +46,7 @@ MAY_IMPORT = {
     "client": {"errors", "lifecycle", "schemas"},
     "supervisor": {"errors", "waiting"},
     "api": {"store", "schemas", "disconnect", "forbidden"} | _SERVERS | _UPSTREAMS | _BASIC,
-    "scheduler": {"store", "schemas", "forbidden", "metrics"} | _UPSTREAMS | _BASIC,
+    "scheduler": {"store", "schemas", "forbidden", "metrics", "receivers"} | _UPSTREAMS | _BASIC,
     "worker": {"engine", "schemas", "disconnect"} | _SERVERS | _BASIC,
     "dashboard": {"api", "store", "schemas", "envelope", "__version__"} | _UPSTREAMS | _BASIC,
 }

@@ -13,6 +13,7 @@ from batch_api.clock import Clock
 from batch_api.commands.listening import held_port
 from batch_api.commands.models import check_model
 from batch_api.metrics import new_registry
+from batch_api.receivers import Receivers
 from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings, served_name
@@ -43,7 +44,11 @@ async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
         with opening(settings.data_dir):
             await _check_files(database, settings.data_dir / BLOBS_FOLDER)
             blobs = Blobs(settings.data_dir / BLOBS_FOLDER, min_free_bytes=settings.min_free_bytes)
-        async with _upstreams(settings) as upstreams, asyncio.TaskGroup() as group:
+        async with (
+            _upstreams(settings) as upstreams,
+            _receivers(settings) as receivers,
+            asyncio.TaskGroup() as group,
+        ):
             scheduler = Scheduler(
                 database=database,
                 blobs=blobs,
@@ -51,6 +56,7 @@ async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
                 settings=settings,
                 clock=clock,
                 metrics=SchedulerMetrics(registry),
+                receivers=receivers,
             )
             with opening(settings.data_dir):
                 await scheduler.recover()
@@ -91,6 +97,17 @@ async def _upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
                 yield upstreams
             finally:
                 await upstreams.close()
+
+
+@asynccontextmanager
+async def _receivers(settings: Settings) -> AsyncIterator[Receivers | None]:
+    """None without a secret: what is not signed is not sent."""
+    secret = settings.webhook_secret
+    if secret is None:
+        yield None
+    else:
+        async with Receivers(secret.get_secret_value()) as receivers:
+            yield receivers
 
 
 def _worker(settings: Settings, gpu: str | None, port: int) -> WorkerProcess:

@@ -142,7 +142,14 @@ class Finalizer:
         left = BatchStatus(batch.status)
         async with self._database.of(batch.tenant).write.begin() as session:
             final = await self._final_status(session, batch)
-            if not await batches.finish(session, batch.number, left, final, now=now):
+            if not await batches.finish(
+                session,
+                batch.number,
+                left,
+                final,
+                now=now,
+                webhook_urls=self._settings.webhook_urls,
+            ):
                 return False
             for id, blob in written.items():
                 _add_file(session, batch, id, blob, int(now))

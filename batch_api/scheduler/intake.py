@@ -36,6 +36,9 @@ NO_INPUT = Problem(
     "file_id",
 )
 
+_ENDS = ((BatchStatus.FAILED, batches.fail), (BatchStatus.CANCELLED, batches.abandon))
+"""Of a batch that is not valid."""
+
 
 class Intake:
     def __init__(
@@ -60,6 +63,7 @@ class Intake:
         self._shares = Shares()
         self._is_one_model = not settings.allow_mixed_models
         self._most_queued = settings.max_queued_lines
+        self._webhook_urls = settings.webhook_urls
         self._limits = Limits(
             lines=settings.max_batch_lines,
             line_bytes=settings.max_line_bytes,
@@ -183,14 +187,18 @@ class Intake:
     async def _refuse(self, batch: BatchRow, problems: list[Problem]) -> None:
         errors = [problem.as_json() for problem in problems]
         now = self._clock.now()
+        ended: BatchStatus | None = None
         await self._forget(batch)
         async with self._database.write.begin() as session:
-            failed = await batches.fail(session, batch.number, errors=errors, now=now)
-            ended = failed or await batches.abandon(session, batch.number, errors=errors, now=now)
+            for status, end in _ENDS:
+                if await end(
+                    session, batch.number, errors=errors, now=now, webhook_urls=self._webhook_urls
+                ):
+                    ended = status
+                    break
             let_go = await files.let_go(session, batch.read_file_ids)
         for id in let_go:
             await self._blobs.delete(id)
         log.info("batch not valid", extra={"batch": batch.id, "problems": len(problems)})
-        if ended:
-            status = BatchStatus.FAILED if failed else BatchStatus.CANCELLED
-            self._metrics.batch_ended(status, seconds=now - batch.created_at)
+        if ended is not None:
+            self._metrics.batch_ended(ended, seconds=now - batch.created_at)

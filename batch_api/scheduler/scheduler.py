@@ -3,12 +3,14 @@
 import asyncio
 
 from batch_api.clock import Clock
+from batch_api.receivers import Receivers
 from batch_api.scheduler.dispatcher import Dispatcher
 from batch_api.scheduler.finalizer import Finalizer
 from batch_api.scheduler.housekeeper import Housekeeper
 from batch_api.scheduler.intake import Intake
 from batch_api.scheduler.janitor import Janitor
 from batch_api.scheduler.metrics import SchedulerMetrics
+from batch_api.scheduler.notifier import Notifier
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
@@ -26,6 +28,7 @@ class Scheduler:
         settings: Settings,
         clock: Clock,
         metrics: SchedulerMetrics,
+        receivers: Receivers | None = None,
     ) -> None:
         self._wakeup = wakeup = Wakeup()
         self._intake = Intake(
@@ -66,6 +69,10 @@ class Scheduler:
             may_reclaim=lambda: not self._dispatcher.is_stuck,
         )
 
+        self._notifier = Notifier(
+            database=database, settings=settings, clock=clock, wakeup=wakeup, receivers=receivers
+        )
+
     @property
     def waits_for(self) -> str | None:
         """Why nothing goes on, in words for a person; None while something does."""
@@ -89,6 +96,7 @@ class Scheduler:
                 self._finalizer,
                 self._janitor,
                 self._housekeeper,
+                self._notifier,
             ):
                 group.create_task(part.run(stop))
             await stop.wait()

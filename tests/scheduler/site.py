@@ -10,12 +10,14 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from batch_api.lifecycle import BatchStatus
+from batch_api.receivers import Receivers
 from batch_api.scheduler.finalizer import Finalizer
 from batch_api.scheduler.housekeeper import Housekeeper
 from batch_api.scheduler.intake import Intake
 from batch_api.scheduler.janitor import Janitor
 from batch_api.scheduler.ledger import Ledger
 from batch_api.scheduler.metrics import SchedulerMetrics
+from batch_api.scheduler.notifier import Notifier
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.settings import Settings
@@ -65,6 +67,7 @@ class Site:
     url: str
     """Of the stand-in."""
     wakeup: Wakeup = field(default_factory=Wakeup)
+    receivers: Receivers | None = None
     registry: CollectorRegistry = field(init=False)
     metrics: SchedulerMetrics = field(init=False)
 
@@ -121,6 +124,16 @@ class Site:
             lease_seconds=self.settings.lease_seconds,
         )
 
+    @property
+    def notifier(self) -> Notifier:
+        return Notifier(
+            database=self.database,
+            settings=self.settings,
+            clock=self.clock,
+            wakeup=self.wakeup,
+            receivers=self.receivers,
+        )
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Scheduler]:
         """The whole scheduler, until the block ends."""
@@ -131,6 +144,7 @@ class Site:
             settings=self.settings,
             clock=self.clock,
             metrics=self.metrics,
+            receivers=self.receivers,
         )
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
