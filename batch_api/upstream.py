@@ -34,6 +34,8 @@ _SOON_SECONDS = 5
 
 _REST_SECONDS = 1.0
 _MOST_REST_SECONDS = 120.0
+_MODELS_BYTES = 4 * 1024 * 1024
+"""Of a list of models: tens of thousands of them."""
 _PIECE_BYTES = 16 * 1024  # of a stream: what waits for a client that takes nothing
 
 
@@ -182,7 +184,7 @@ class Upstream:
         try:
             response = await self._request(Call("GET", "/v1/models", b"", {}, self._soon))
             with closing(response):
-                return response, await _read(response, self._patience.bytes)
+                return response, await _read(response, min(self._patience.bytes, _MODELS_BYTES))
         except _TROUBLES as error:
             raise self._silent(error) from error
 

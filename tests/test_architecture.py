@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "batch_api"
 
 _BASIC = {"origins", "waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
 _UPSTREAMS = {"upstream", "upstreams", "unusable"}
+_SERVERS = {"about", "envelope", "metrics", "queries", "__version__"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
 MAY_IMPORT = {
     "clock": set(),
@@ -31,7 +32,9 @@ MAY_IMPORT = {
     "connection": {"errors"},
     "forbidden": {"errors"},
     "gate": {"envelope", "errors"},
+    "about": {"__version__"},
     "disconnect": set(),
+    "metrics": {"__version__"},
     "standing": set(),
     "origins": set(),
     "receivers": {"upstream"},
@@ -42,12 +45,10 @@ MAY_IMPORT = {
     "waiting": set(),
     "client": {"errors", "lifecycle", "schemas"},
     "supervisor": {"errors", "waiting"},
-    "api": {"store", "schemas", "envelope", "disconnect", "forbidden", "queries", "__version__"}
-    | _UPSTREAMS
-    | _BASIC,
+    "api": {"store", "schemas", "disconnect", "forbidden"} | _SERVERS | _UPSTREAMS | _BASIC,
+    "scheduler": {"store", "schemas", "forbidden", "metrics", "receivers"} | _UPSTREAMS | _BASIC,
+    "worker": {"engine", "schemas", "disconnect"} | _SERVERS | _BASIC,
     "dashboard": {"api", "store", "schemas", "envelope", "__version__"} | _UPSTREAMS | _BASIC,
-    "scheduler": {"store", "schemas", "forbidden", "receivers"} | _UPSTREAMS | _BASIC,
-    "worker": {"engine", "schemas", "envelope", "disconnect", "queries"} | _BASIC,
 }
 """By part of the package. `cli` and `commands` build the object graph and may import all."""
 

@@ -1,7 +1,7 @@
 """`/v1/batches/{id}/lines`, ours beyond OpenAI: what has become of each line."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated

@@ -6,11 +6,15 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from batch_api import failpoints
 from batch_api.clock import Clock
 from batch_api.commands.listening import held_port
 from batch_api.commands.models import check_model
+from batch_api.metrics import new_registry
 from batch_api.receivers import Receivers
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings, served_name
 from batch_api.store import files
@@ -27,13 +31,14 @@ class Embedded:
     upstreams: Upstreams
     scheduler: Scheduler
     clock: Clock
+    registry: CollectorRegistry
 
 
 @asynccontextmanager
 async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
     """Raises Unusable and DiskFailed, also in an exception group."""
     failpoints.arm(settings.failpoints)
-    clock = Clock()
+    clock, registry = Clock(), new_registry()
     database = await Database.open(settings.data_dir)
     try:
         with opening(settings.data_dir):
@@ -50,12 +55,13 @@ async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
                 upstreams=upstreams,
                 settings=settings,
                 clock=clock,
+                metrics=SchedulerMetrics(registry),
                 receivers=receivers,
             )
             with opening(settings.data_dir):
                 await scheduler.recover()
             watch = group.create_task(database.failed())
-            yield Embedded(database, blobs, upstreams, scheduler, clock)
+            yield Embedded(database, blobs, upstreams, scheduler, clock, registry)
             watch.cancel()
     finally:
         await database.close()

@@ -58,6 +58,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             clock=it.clock,
             ring=it.scheduler.ring,
             keyring=keyring,
+            registry=it.registry,
             sessions=await Sessions.open(settings.data_dir, keyring, it.clock),
         )
         add_dashboard(app, stop)

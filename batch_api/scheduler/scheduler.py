@@ -9,6 +9,7 @@ from batch_api.scheduler.finalizer import Finalizer
 from batch_api.scheduler.housekeeper import Housekeeper
 from batch_api.scheduler.intake import Intake
 from batch_api.scheduler.janitor import Janitor
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.notifier import Notifier
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.settings import Settings
@@ -26,6 +27,7 @@ class Scheduler:
         upstreams: Upstreams,
         settings: Settings,
         clock: Clock,
+        metrics: SchedulerMetrics,
         receivers: Receivers | None = None,
     ) -> None:
         self._wakeup = wakeup = Wakeup()
@@ -36,6 +38,7 @@ class Scheduler:
             settings=settings,
             clock=clock,
             wakeup=wakeup,
+            metrics=metrics,
         )
         self._dispatcher = Dispatcher(
             database=database,
@@ -44,9 +47,15 @@ class Scheduler:
             settings=settings,
             clock=clock,
             wakeup=wakeup,
+            metrics=metrics,
         )
         self._finalizer = Finalizer(
-            database=database, blobs=blobs, settings=settings, clock=clock, wakeup=wakeup
+            database=database,
+            blobs=blobs,
+            settings=settings,
+            clock=clock,
+            wakeup=wakeup,
+            metrics=metrics,
         )
         self._housekeeper = Housekeeper(
             database=database, blobs=blobs, settings=settings, clock=clock
@@ -56,6 +65,7 @@ class Scheduler:
             blobs=blobs,
             clock=clock,
             wakeup=wakeup,
+            metrics=metrics,
             may_reclaim=lambda: not self._dispatcher.is_stuck,
         )
 

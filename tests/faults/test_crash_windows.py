@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 from openai import APIConnectionError, ConflictError, OpenAI
+from prometheus_client import CollectorRegistry
 
 from batch_api.failpoints import EXIT_STATUS
 from batch_api.scheduler.finalizer import Finalizer
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
@@ -174,6 +176,7 @@ async def _finalize_elsewhere(data_dir: Path) -> None:
         settings=Settings(),
         clock=TurnableClock(),
         wakeup=Wakeup(),
+        metrics=SchedulerMetrics(CollectorRegistry()),
     )
     assert await finalizer.finalize_once() == 1
     await database.close()
