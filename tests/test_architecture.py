@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "api": {"store", "schemas", "envelope", "disconnect", "forbidden", "queries", "__version__"}
     | _UPSTREAMS
     | _BASIC,
+    "dashboard": {"api", "store", "schemas", "envelope", "__version__"} | _UPSTREAMS | _BASIC,
     "scheduler": {"store", "schemas", "forbidden", "receivers"} | _UPSTREAMS | _BASIC,
     "worker": {"engine", "schemas", "envelope", "disconnect", "queries"} | _BASIC,
 }

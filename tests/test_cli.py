@@ -26,11 +26,18 @@ def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_bad_setting_is_named(tmp_path: Path) -> None:
-    assert "max_in_flight" in _serve(tmp_path, BATCH_API_MAX_IN_FLIGHT="many")
+    refused = _serve(tmp_path, BATCH_API_MAX_IN_FLIGHT="many")
+
+    assert refused == "batch-api: BATCH_API_MAX_IN_FLIGHT must be a whole number, not 'many'.\n"
 
 
 def test_an_upstream_must_be_a_url(tmp_path: Path) -> None:
-    assert "upstream" in _serve(tmp_path, "--upstream", "localhost:8000")
+    refused = _serve(tmp_path, "--upstream", "localhost:8000")
+
+    assert refused == (
+        "batch-api: --upstream must be a URL such as http://127.0.0.1:8000/v1, "
+        "not 'localhost:8000'.\n"
+    )
 
 
 def test_an_unknown_log_level_is_refused_in_one_sentence(tmp_path: Path) -> None:
@@ -47,7 +54,7 @@ def test_an_unknown_task_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert "task" in _serve(tmp_path, "--task", "sing")
 
     refused = _refusal("worker", "--task", "sing")
-    assert refused == "batch-api: Bad setting task: Input should be 'generate' or 'embed'.\n"
+    assert refused == "batch-api: --task must be 'generate' or 'embed', not 'sing'.\n"
 
 
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:

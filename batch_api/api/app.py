@@ -26,6 +26,7 @@ from batch_api.api.keys import Keyring
 from batch_api.api.quotas import Quotas
 from batch_api.api.rare_routes import RareRoutes
 from batch_api.api.rates import Rates
+from batch_api.api.sessions import Sessions
 from batch_api.clock import Clock
 from batch_api.envelope import install, render
 from batch_api.errors import APIError, OutOfSpace, Unavailable
@@ -51,6 +52,7 @@ def create_app(
     clock: Clock,
     ring: Callable[[], None],
     keyring: Keyring,
+    sessions: Sessions,
 ) -> FastAPI:
     """`ring` wakes the scheduler; it is called after the commit of what it shall see."""
     app = FastAPI(
@@ -62,6 +64,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.keyring = keyring
+    app.state.sessions = sessions
     app.state.rates = Rates(settings.max_requests_per_minute, clock)
     app.state.database = database
     app.state.parts = AllParts(

@@ -18,12 +18,14 @@ from batch_api.api.keys import Keyring
 from batch_api.api.quotas import Quotas
 from batch_api.api.rare_routes import RareRoutes
 from batch_api.api.rates import Rates
+from batch_api.api.sessions import COOKIE, Sessions
 from batch_api.clock import Clock
 from batch_api.disconnect import while_connected
 from batch_api.envelope import parse, read_whole, too_large
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database, OneTenant
+from batch_api.store.tenancy import DEFAULT_TENANT
 from batch_api.upstreams import Upstreams
 
 
@@ -73,13 +75,44 @@ Trouble = Annotated[Exception | None, Depends(_trouble)]
 """Why something could not be written a moment ago."""
 
 
-async def caller(
+async def signed_in(
     request: Request, authorization: Annotated[str, Header(include_in_schema=False)] = ""
+) -> str | None:
+    """The tenant of whoever sends a key, has signed in on the dashboard, or needs neither.
+
+    None for anybody else. Raises InvalidKey for a key that is none.
+    """
+    keyring: Keyring = request.app.state.keyring
+    sessions: Sessions = request.app.state.sessions
+    if not keyring.is_needed:
+        return DEFAULT_TENANT
+    if authorization:
+        return _admit(request, authorization)
+    key = sessions.find(request.cookies.get(COOKIE, ""))
+    if key is None:
+        return None
+    keyring.mark_used(key)
+    return key.tenant
+
+
+def _admit(request: Request, authorization: str) -> str:
+    """The tenant of whoever sends that key. Raises InvalidKey."""
+    keyring: Keyring = request.app.state.keyring
+    address = request.client.host if request.client else None
+    return keyring.admit(authorization, address=address)
+
+
+SignedIn = Annotated[str | None, Depends(signed_in)]
+
+
+async def caller(
+    request: Request,
+    signed_in: SignedIn,
+    authorization: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> str:
     """The tenant. Raises InvalidKey and TooManyRequests, before anything of the body is read."""
-    keyring: Keyring = request.app.state.keyring
     rates: Rates = request.app.state.rates
-    tenant = keyring.admit(authorization)
+    tenant = _admit(request, authorization) if signed_in is None else signed_in
     request.state.headers = rates.take(tenant)
     return tenant
 

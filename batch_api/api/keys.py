@@ -6,16 +6,18 @@ import hmac
 import logging
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
+from batch_api.api.orders import carried_out
+from batch_api.api.refusals import Refusals
 from batch_api.clock import Clock
 from batch_api.errors import APIError
 from batch_api.settings import Settings
 from batch_api.store import keys
 from batch_api.store.database import Database
 from batch_api.store.keys import Key
-from batch_api.store.orders import Orders, carry_out
+from batch_api.store.orders import NewKey, Order, Orders, Revocation
 from batch_api.store.tenancy import DEFAULT_TENANT
 from batch_api.store.trouble import StoreError, passes
 from batch_api.waiting import wait
@@ -50,6 +52,7 @@ class Keyring:
         self._database = database
         self._clock = clock
         self._orders = Orders(settings.data_dir)
+        self._refusals = Refusals(clock)
         secret = settings.api_key
         self._of_settings = (
             []
@@ -59,6 +62,7 @@ class Keyring:
             ]
         )
         self._keys: Mapping[bytes, Key] = {}
+        self._by_id: Mapping[str, Key] = {}
         self._is_any = True
         self._used: set[str] = set()
         self._use_recorded_at = clock.monotonic()
@@ -76,11 +80,18 @@ class Keyring:
         """Once there has been a key, one is needed."""
         return self._is_any
 
-    def admit(self, authorization: str) -> str:
+    def admit(self, authorization: str, *, address: str | None = None) -> str:
         """The tenant of whoever sent this header, in which each character is a byte.
 
         Raises InvalidKey.
         """
+        try:
+            return self._admit(authorization)
+        except InvalidKey:
+            self._refusals.note(address)
+            raise
+
+    def _admit(self, authorization: str) -> str:
         if not self._is_any:
             return DEFAULT_TENANT
         scheme, _, secret = authorization.partition(" ")
@@ -91,7 +102,7 @@ class Keyring:
         key = self.find(secret.strip().encode("latin-1"))
         if key is None:
             raise InvalidKey("Incorrect API key provided.")
-        self._used.add(key.id)
+        self.mark_used(key)
         return key.tenant
 
     def find(self, secret: bytes) -> Key | None:
@@ -100,13 +111,22 @@ class Keyring:
         key = self._keys.get(sha256[:_INDEXED_BYTES])
         if key is None or not hmac.compare_digest(key.sha256, sha256):
             return None
-        is_over = key.expires_at is not None and key.expires_at <= self._clock.now()
-        return None if is_over else key
+        return self._unless_over(key)
+
+    def valid(self, id: str) -> Key | None:
+        """The key of that id; None if it is unknown, revoked or too old."""
+        key = self._by_id.get(id)
+        return None if key is None else self._unless_over(key)
+
+    def mark_used(self, key: Key) -> None:
+        self._used.add(key.id)
 
     async def run(self, stop: asyncio.Event) -> None:
         seconds = _ROUND_SECONDS
         while not await wait(stop, seconds):
             seconds = _ROUND_SECONDS if await self._round() else _PATIENCE_SECONDS
+            self._refusals.tell_once()
+        self._refusals.tell_once(at_once=True)
         self._use_recorded_at = -math.inf
         await self._round()
 
@@ -115,13 +135,11 @@ class Keyring:
 
         An order is removed when a key that it revokes lets nobody in any more.
         """
-        waiting = await asyncio.to_thread(self._orders.waiting)
-        if waiting:
-            async with self._database.write.begin() as session:
-                refused = await carry_out(session, waiting)
-            await self._load()
-            await asyncio.to_thread(self._orders.remove, waiting, refused=refused)
-        return len(waiting)
+        async with carried_out(self._orders, self._database) as done:
+            if done:
+                await self._load()
+                _tell(done)
+        return len(done)
 
     async def record_use_once(self) -> None:
         """When keys were used: for whoever lists them, and no more often than each minute."""
@@ -136,6 +154,10 @@ class Keyring:
             self._used |= used
             raise
         self._use_recorded_at = now
+
+    def _unless_over(self, key: Key) -> Key | None:
+        is_over = key.expires_at is not None and key.expires_at <= self._clock.now()
+        return None if is_over else key
 
     async def _round(self) -> bool:
         """Whether it came through. Raises what does not pass by itself."""
@@ -174,6 +196,16 @@ class Keyring:
             valid = [*await keys.valid(session), *self._of_settings]
             self._is_any = bool(self._of_settings) or await keys.is_any(session)
         self._keys = {key.sha256[:_INDEXED_BYTES]: key for key in valid}
+        self._by_id = {key.id: key for key in valid}
+
+
+def _tell(done: Sequence[Order]) -> None:
+    for order in done:
+        match order:
+            case NewKey():
+                log.info("a key was made", extra={"key": order.id, "tenant": order.tenant})
+            case Revocation():
+                log.info("a key was revoked", extra={"key": order.id})
 
 
 def hashed(secret: bytes) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from sqlalchemy import Engine, ExceptionContext, event, text
+from sqlalchemy import Connection, Engine, ExceptionContext, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
@@ -87,6 +87,9 @@ class Database:
         self._readers = _engine(path, size=_READERS, begin="BEGIN", pragmas=_READER)
         for engine in (self._writer, self._readers):
             event.listen(engine.sync_engine, "handle_error", self._on_error)
+        event.listen(self._writer.sync_engine, "commit", self._on_commit)
+        self.commits = 0
+        """How many have begun: what has changed since can be seen a moment later."""
         self._trouble: Exception | None = None
         self._troubled_at = 0.0
         self._failure: DiskFailed | None = None
@@ -169,6 +172,9 @@ class Database:
         await self._readers.dispose()
         await self._writer.dispose()
         os.close(self._lock)
+
+    def _on_commit(self, _connection: Connection) -> None:
+        self.commits += 1
 
     def _on_error(self, context: ExceptionContext) -> DiskFailed | None:
         """What is raised instead of SQLAlchemy's error, if anything."""

@@ -15,6 +15,8 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from batch_api.api.app import create_app
 from batch_api.api.keys import Keyring
+from batch_api.api.sessions import Sessions
+from batch_api.dashboard.app import add_dashboard
 from batch_api.settings import MIB, Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
@@ -88,7 +90,9 @@ async def site(settings: Settings, migrated: Path) -> AsyncIterator[Site]:
         clock=clock,
         ring=lambda: rings.append(clock.now()),
         keyring=keyring,
+        sessions=await Sessions.open(settings.data_dir, keyring, clock),
     )
+    add_dashboard(app, asyncio.Event())
     async with (
         serving(app) as url,
         sdk(url) as client,

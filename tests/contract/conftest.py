@@ -15,6 +15,7 @@ from openai.types import Batch
 
 from batch_api.api.app import create_app
 from batch_api.api.keys import Keyring
+from batch_api.api.sessions import Sessions
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings
@@ -157,6 +158,7 @@ async def _running(
     scheduler = Scheduler(
         database=database, blobs=blobs, upstreams=upstreams, settings=settings, clock=clock
     )
+    keyring = await Keyring.open(database, settings, clock)
     app = create_app(
         database=database,
         blobs=blobs,
@@ -164,7 +166,8 @@ async def _running(
         settings=settings,
         clock=clock,
         ring=scheduler.ring,
-        keyring=await Keyring.open(database, settings, clock),
+        keyring=keyring,
+        sessions=await Sessions.open(settings.data_dir, keyring, clock),
     )
     async with asyncio.TaskGroup() as group, serving(app) as url, sdk(url) as client:
         group.create_task(scheduler.run(stop))

@@ -1,0 +1,143 @@
+"""What every page has: a route that answers with pages, errors too, and what it is made with."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.routing import APIRoute
+
+from batch_api import __version__
+from batch_api.api.deps import AllParts, NobodysParts, SignedIn
+from batch_api.api.keys import Keyring
+from batch_api.dashboard.rendering import ENVIRONMENT
+from batch_api.errors import APIError, BadRequest
+from batch_api.store.database import Database
+
+_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "cache-control": "no-store",
+    # Without its origin a browser's form would be taken for another site's.
+    "referrer-policy": "same-origin",
+}
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class SignInNeeded(Exception):
+    pass
+
+
+class Page(APIRoute):
+    """Answers errors with pages, and sends whoever has to sign in there."""
+
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+
+        async def handle_or_explain(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except SignInNeeded:
+                return _to_sign_in(request)
+            except RequestValidationError:
+                return _problem(request, BadRequest("This address is not right."))
+            except APIError as error:
+                return _problem(request, error)
+
+        return handle_or_explain
+
+
+def pages() -> APIRouter:
+    return APIRouter(route_class=Page, include_in_schema=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a page is made with. `parts.database` shows what the visitor's tenant has."""
+
+    parts: AllParts
+    tenant: str
+    needs_key: bool
+    request: Request
+
+    def page(self, template: str, *, status: int = 200, **facts: Any) -> HTMLResponse:
+        """The whole page; of one that is open already, and only asks what has changed, the part
+        that lives.
+        """
+        return _rendered(
+            self.request,
+            template,
+            status=status,
+            tenant=self.tenant,
+            needs_key=self.needs_key,
+            now=self.parts.clock.now(),
+            **facts,
+        )
+
+
+async def _view(request: Request, parts: NobodysParts, tenant: SignedIn) -> View:
+    """Raises SignInNeeded."""
+    if tenant is None:
+        raise SignInNeeded
+    database: Database = request.app.state.database
+    keyring: Keyring = request.app.state.keyring
+    own = replace(parts, database=database.of(tenant))
+    return View(parts=own, tenant=tenant, needs_key=keyring.is_needed, request=request)
+
+
+Viewing = Annotated[View, Depends(_view)]
+
+
+def public_page(request: Request, template: str, *, status: int = 200, **facts: Any) -> Response:
+    """For whoever has not signed in."""
+    return _rendered(request, template, status=status, tenant=None, needs_key=True, **facts)
+
+
+def _rendered(request: Request, template: str, *, status: int, **facts: Any) -> HTMLResponse:
+    is_update = request.headers.get("hx-request") == "true"
+    text = ENVIRONMENT.get_template(template).render(
+        layout="update.html" if is_update else "layout.html",
+        path=request.url.path,
+        address=_address(request),
+        version=__version__,
+        **facts,
+    )
+    return HTMLResponse(text, status_code=status, headers=_HEADERS)
+
+
+def _problem(request: Request, error: APIError) -> Response:
+    return public_page(
+        request,
+        "problem.html",
+        status=error.status,
+        title=HTTPStatus(error.status).phrase,
+        reason=str(error),
+    )
+
+
+def _to_sign_in(request: Request) -> Response:
+    if request.headers.get("hx-request") == "true":
+        return Response(headers={"hx-refresh": "true", **_HEADERS})
+    target = request.url_for("sign_in").include_query_params(next=_address(request))
+    return RedirectResponse(f"{target.path}?{target.query}", status_code=303, headers=_HEADERS)
+
+
+def _address(request: Request) -> str:
+    """Within this server."""
+    url = request.url
+    return f"{url.path}?{url.query}" if url.query else url.path

@@ -1,0 +1,81 @@
+"""Templates, and how they tell numbers and times. Whatever they show is text: all is escaped."""
+
+from datetime import UTC, datetime
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from batch_api.dashboard.static import address
+
+NAVIGATION = (("/", "Batches"),)
+"""Addresses and names, in the order of the bar."""
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_STEP = 1024
+_TEN = 10
+
+
+def bytes_in_words(count: float) -> str:
+    """Such as `1.5 MiB`."""
+    unit = 0
+    while count >= _STEP and unit < len(_UNITS) - 1:
+        count /= _STEP
+        unit += 1
+    shown = f"{count:.1f}" if unit and count < _TEN else f"{count:.0f}"
+    return f"{shown} {_UNITS[unit]}"
+
+
+def duration_in_words(seconds: float | None) -> str:
+    """The two largest units, such as `2 h 05 min`; a dash for None."""
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours:02} h"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    if minutes:
+        return f"{minutes} min {rest:02} s"
+    return f"{rest} s"
+
+
+def count_in_words(count: float | None) -> str:
+    """With thin spaces between thousands; small ones with a digit after the point, if any."""
+    if count is None:
+        return "–"
+    if count != int(count) and count < _TEN:
+        return f"{count:.1f}"
+    return f"{round(count):,}".replace(",", "\u202f")
+
+
+def moment(at: float | None, *, style: str = "time") -> Markup:
+    """A `<time>`; dashboard.js tells it in the visitor's zone, or with `ago` as how long ago."""
+    if at is None:
+        return Markup("–")
+    utc = datetime.fromtimestamp(at, UTC)
+    return Markup('<time datetime="{}" data-style="{}">{}</time>').format(
+        escape(utc.isoformat(timespec="seconds")), escape(style), f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("batch_api.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "bytes": bytes_in_words,
+        "count": count_in_words,
+        "duration": duration_in_words,
+        "moment": moment,
+    }
+    environment.globals |= {"navigation": NAVIGATION, "static": address}
+    return environment
+
+
+ENVIRONMENT = _environment()

@@ -1,0 +1,72 @@
+// What every page does: tells times, shows when the server is away and what it refused, and asks for
+// nothing while nobody looks.
+"use strict";
+
+const MINUTE = 60, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
+
+function ago(seconds) {
+  const size = Math.abs(seconds);
+  const [count, unit] =
+    size < MINUTE ? [size, "s"] : size < HOUR ? [size / MINUTE, "min"] : size < DAY ? [size / HOUR, "h"] : [size / DAY, "d"];
+  const words = `${Math.floor(count)} ${unit}`;
+  return seconds < 0 ? `in ${words}` : `${words} ago`;
+}
+
+function tell(time) {
+  const at = new Date(time.dateTime);
+  const local = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const words = time.dataset.style === "ago" ? ago((Date.now() - at) / 1000) : local;
+  if (time.title !== local) time.title = local;
+  if (time.textContent !== words) time.textContent = words;
+}
+
+function tellTimes() {
+  if (!document.hidden) document.querySelectorAll("time").forEach(tell);
+}
+
+function notice(text, kind = "error") {
+  const line = document.createElement("p");
+  line.className = kind;
+  line.textContent = text;
+  document.getElementById("notices").replaceChildren(line);
+  setTimeout(() => line.remove(), 8000);
+}
+
+function reason(answer) {
+  try {
+    return JSON.parse(answer.responseText).error.message;
+  } catch {
+    return `The server answered ${answer.status}.`;
+  }
+}
+
+let isStale = false;
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const isUpdate = event.detail.requestConfig.triggeringEvent?.type.startsWith("sse:");
+  if (document.hidden && isUpdate) {
+    isStale = true;
+    event.preventDefault();
+  }
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden || !isStale) return;
+  isStale = false;
+  htmx.trigger("#live", "sse:changed");
+});
+document.addEventListener("htmx:afterSettle", tellTimes);
+document.addEventListener("htmx:responseError", (event) => notice(reason(event.detail.xhr)));
+document.addEventListener("htmx:sseError", () => { document.getElementById("connection").hidden = false; });
+document.addEventListener("htmx:sseOpen", () => { document.getElementById("connection").hidden = true; });
+
+document.addEventListener("click", (event) => {
+  if (!event.target.closest("[data-switch-theme]")) return;
+  const root = document.documentElement;
+  const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = isDark ? "light" : "dark";
+  try { localStorage.setItem("theme", root.dataset.theme); } catch { /* for this page only, then */ }
+  document.dispatchEvent(new Event("theme"));
+});
+
+document.addEventListener("DOMContentLoaded", tellTimes);
+setInterval(tellTimes, 1000);
