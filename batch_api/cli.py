@@ -16,6 +16,7 @@ from pydantic_settings import SettingsError
 
 from batch_api import __version__, logs
 from batch_api.client.commands import add_to
+from batch_api.commands import bad_settings
 from batch_api.errors import Unusable
 from batch_api.settings import MIN_LENGTH, Settings, window_seconds
 
@@ -40,6 +41,7 @@ _Error = TypeVar("_Error", bound=Exception)
 _TENANT = r"[a-z0-9][a-z0-9_-]{0,63}"
 _NAME_CHARACTERS = 100
 _SECRET_BYTES = 32
+_LIFETIME = r"[1-9][0-9]{0,4}[mhdw]"
 _SERVICE_LINK = re.compile(r"BATCH_API_(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP)(_.+)?)")
 
 Model = Annotated[
@@ -216,7 +218,7 @@ def create_key(
     name: Annotated[str, typer.Argument(help="What it is for.")],
     tenant: Annotated[str, typer.Option(help="Whose files and batches it opens.")] = "default",
     expires_in: Annotated[
-        str | None, typer.Option(help="Such as 30d or 12h. [default: it does not expire]")
+        str | None, typer.Option(help="Such as 90m, 12h, 30d or 8w. [default: it does not expire]")
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -225,8 +227,8 @@ def create_key(
         raise _refusal(f"The tenant {tenant!r} is no name of up to 64 of a-z, 0-9, _ and -.")
     if not (name.isprintable() and 0 < len(name) <= _NAME_CHARACTERS):
         raise _refusal(f"The name must have 1 to {_NAME_CHARACTERS} printable characters.")
-    if expires_in is not None and not re.fullmatch(r"[1-9][0-9]{0,4}[hd]", expires_in):
-        raise _refusal(f"The time {expires_in!r} is not such as 30d or 12h.")
+    if expires_in is not None and not re.fullmatch(_LIFETIME, expires_in):
+        raise _refusal(f"The time {expires_in!r} is not such as 90m, 12h, 30d or 8w.")
     from batch_api.commands.keys import create_key
 
     settings = _settings(data_dir=data_dir)
@@ -316,7 +318,7 @@ def _settings(**given: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except (ValidationError, SettingsError) as error:
-        raise _refusal(_first_problem(error)) from None
+        raise _refusal(bad_settings.sentence(error, given)) from None
 
 
 def _forget_service_links() -> None:
@@ -324,13 +326,6 @@ def _forget_service_links() -> None:
     for name, value in list(os.environ.items()):
         if _SERVICE_LINK.fullmatch(name) or (name == "BATCH_API_PORT" and "://" in value):
             del os.environ[name]
-
-
-def _first_problem(error: ValidationError | SettingsError) -> str:
-    if isinstance(error, SettingsError):
-        return f'{error}; a list is given as JSON, such as ["http://127.0.0.1:8000/v1"].'
-    problem = error.errors()[0]
-    return f"Bad setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}."
 
 
 def _run(command: Coroutine[Any, Any, int | None], settings: Settings) -> int:

@@ -159,5 +159,6 @@ def served_name(model: str) -> str:
     return folder.resolve().name if folder.is_dir() else model
 
 
-def window_seconds(window: Window) -> int:
-    return int(window[:-1]) * {"h": 3600, "d": 86_400}[window[-1]]
+def window_seconds(window: str) -> int:
+    """Of a Window, or of another whole number of minutes, hours, days or weeks, such as `90m`."""
+    return int(window[:-1]) * {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}[window[-1]]

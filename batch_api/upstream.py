@@ -73,12 +73,16 @@ class Upstream:
         *,
         most_in_flight: int,
         patience: Patience,
+        is_starting: bool = False,
     ) -> None:
+        """`is_starting`: nobody need be told that it doesn't answer yet."""
         self._url = url.rstrip("/").removesuffix("/v1")
         self.shown = without_userinfo(self._url)
         """Its URL, for operators; to tenants it is just the upstream."""
         self.standing = Standing(most=most_in_flight)
-        self.is_up = True
+        self.is_starting = is_starting
+        """It has not answered since."""
+        self.is_up = not is_starting
         """As far as is known."""
         self._session = session
         self._patience = patience
@@ -238,8 +242,9 @@ class Upstream:
 
     def _is_there(self) -> None:
         if not self.is_up:
-            log.info("upstream is up again", extra={"upstream": self.shown})
-        self.is_up = True
+            message = "upstream is up" if self.is_starting else "upstream is up again"
+            log.info(message, extra={"upstream": self.shown})
+        self.is_up, self.is_starting = True, False
 
 
 class Answer:

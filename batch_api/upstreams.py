@@ -94,8 +94,12 @@ class Upstreams:
         timeout_seconds: float,
         most_in_flight: int = 128,
         max_answer_bytes: int = 64 * _MIB,
+        are_starting: bool = False,
     ) -> None:
-        """`most_in_flight`: requests of batches at one upstream; single requests always go."""
+        """`most_in_flight`: requests of batches at one upstream; single requests always go.
+
+        `are_starting`: somebody has just started them, and they may take a while.
+        """
         assert urls, "an upstream is needed"
         self._whole = aiohttp.ClientTimeout(total=timeout_seconds, connect=_CONNECT_SECONDS)
         self._streaming = aiohttp.ClientTimeout(
@@ -108,7 +112,13 @@ class Upstreams:
         )
         patience = Patience(seconds=timeout_seconds, bytes=max_answer_bytes)
         self._upstreams = [
-            Upstream(url, self._session, most_in_flight=most_in_flight, patience=patience)
+            Upstream(
+                url,
+                self._session,
+                most_in_flight=most_in_flight,
+                patience=patience,
+                is_starting=are_starting,
+            )
             for url in urls
         ]
         self._waiting = {upstream: Counter[int]() for upstream in self._upstreams}
@@ -124,11 +134,6 @@ class Upstreams:
         return max(map(_rest_seconds, self._upstreams))
 
     @property
-    def waiting(self) -> int:
-        """Requests of batches that wait for a place at one of them at least."""
-        return max(waiting.total() for waiting in self._waiting.values())
-
-    @property
     def _shortest_rest(self) -> float:
         return min(map(_rest_seconds, self._upstreams))
 
@@ -137,6 +142,11 @@ class Upstreams:
         """Until the next one ends its rest, but not for long."""
         rests = [each.rest_seconds for each in self._upstreams if each.is_resting]
         return min([*rests, _LOOK_SECONDS])
+
+    @property
+    def are_starting(self) -> bool:
+        """None has answered since they were started."""
+        return all(upstream.is_starting for upstream in self._upstreams)
 
     def count(self, *, up: bool) -> int:
         """Of those that answer, as far as is known; or of the others."""

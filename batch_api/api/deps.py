@@ -116,12 +116,19 @@ async def signed_in(
     if not keyring.is_needed:
         return DEFAULT_TENANT
     if authorization:
-        return keyring.admit(authorization)
+        return _admit(request, authorization)
     key = sessions.find(request.cookies.get(COOKIE, ""))
     if key is None:
         return None
     keyring.mark_used(key)
     return key.tenant
+
+
+def _admit(request: Request, authorization: str) -> str:
+    """The tenant of whoever sends that key. Raises InvalidKey."""
+    keyring: Keyring = request.app.state.keyring
+    address = request.client.host if request.client else None
+    return keyring.admit(authorization, address=address)
 
 
 SignedIn = Annotated[str | None, Depends(signed_in)]
@@ -133,8 +140,7 @@ async def _admitted(
     authorization: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> str:
     """The tenant. Raises InvalidKey."""
-    keyring: Keyring = request.app.state.keyring
-    return keyring.admit(authorization) if signed_in is None else signed_in
+    return _admit(request, authorization) if signed_in is None else signed_in
 
 
 Admitted = Annotated[str, Depends(_admitted)]

@@ -92,6 +92,7 @@ async def _upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
                 timeout_seconds=settings.request_timeout_seconds,
                 most_in_flight=settings.max_in_flight,
                 max_answer_bytes=settings.max_answer_bytes,
+                are_starting=not settings.upstream,
             )
             try:
                 yield upstreams

@@ -110,7 +110,8 @@ class Intake:
             models = await self._upstreams.models()
         except UpstreamUnusable as error:
             if self.waits_for is None:
-                log.warning("validation waits for an upstream", extra={"reason": str(error)})
+                level = logging.INFO if self._upstreams.are_starting else logging.WARNING
+                log.log(level, "validation waits for an upstream", extra={"reason": str(error)})
             self.waits_for = str(error)
             return None
         self.waits_for = None

@@ -140,7 +140,9 @@ def _chat(client: OpenAI) -> Any:
 def _run(client: OpenAI) -> Batch:
     lines = [_line(number) for number in range(_LINES)] + [_line(_LINES, temperature=9)]
     file = client.files.create(file=("in.jsonl", b"".join(lines)), purpose="batch")
-    batch = client.batches.create(input_file_id=file.id, endpoint=_CHAT, completion_window="24h")
+    batch = client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
     deadline = time.monotonic() + _SECONDS
     while batch.status != "completed":
         assert time.monotonic() < deadline, batch

@@ -63,7 +63,7 @@ async def test_a_batch_that_is_over_counts_no_more(database: Database) -> None:
     async with database.write.begin() as session:
         assert await batches.finalize_if_done(session, number, now=9.0)
         left, final = BatchStatus.FINALIZING, BatchStatus.COMPLETED
-        assert await batches.finish(session, number, left, final, now=9.0, webhook_urls=())
+        assert await batches.finish(session, number, left, final, now=9.0, webhook_urls=[])
 
     assert await _work(database) == Work([], 0, 0.0, 0)
 
