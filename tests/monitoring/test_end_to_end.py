@@ -5,7 +5,7 @@ import time
 import urllib.error
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -16,7 +16,7 @@ from tests.monitoring.rules import named_in_alerts, named_in_dashboard
 from tests.scraping import Scrape
 from tests.server import Server
 
-_CHAT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+_CHAT = "/v1/chat/completions"
 _LINES = 30
 _SECONDS = 60
 _POLL_SECONDS = 0.05
