@@ -4,9 +4,9 @@ import asyncio
 
 from fastapi import FastAPI
 
-from batch_api.dashboard import batches, events, sign_in, static
+from batch_api.dashboard import batch, batches, events, line, new, sign_in, static
 
-_PAGES = (batches, events, sign_in, static)
+_PAGES = (batches, batch, line, new, events, sign_in, static)
 
 
 def add_dashboard(app: FastAPI, stop: asyncio.Event) -> None:
