@@ -52,7 +52,7 @@ async def one(
         pace=speeds.get(batch.number),
         downloads=downloads,
         steps=steps(batch, now=now),
-        took=took_seconds(batch),
+        took_seconds=took_seconds(batch),
         can_cancel=BatchStatus(batch.status).can_become(BatchStatus.CANCELLING),
         unanswered=_unanswered(batch),
         lines=lines,

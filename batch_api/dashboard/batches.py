@@ -52,6 +52,6 @@ async def listing(
         after=after,
         shown=status,
         choices=list(SHOWN),
-        took=took_seconds,
+        took_seconds=took_seconds,
         server=str(view.request.base_url).rstrip("/"),
     )

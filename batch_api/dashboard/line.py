@@ -35,7 +35,7 @@ async def one(
         "line.html",
         batch=batch,
         line=detail.told,
-        request=await asyncio.to_thread(_request, blobs, batch, detail),
+        asked=await asyncio.to_thread(_request, blobs, batch, detail),
         answer=await asyncio.to_thread(_answer, blobs, batch, detail),
         names=NAMES,
     )

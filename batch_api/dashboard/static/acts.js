@@ -13,11 +13,13 @@ function ask(button) {
   });
 }
 
+let isBusy = false; // not `disabled`, which would take the focus away
+
 async function act(button) {
   // The button may be gone when the answer comes.
   const { call, method, question, then } = button.dataset;
-  if (question && !(await ask(button))) return;
-  button.disabled = true;
+  if (isBusy || (question && !(await ask(button)))) return;
+  isBusy = true;
   try {
     const answer = await fetch(call, { method });
     const told = await answer.json();
@@ -26,7 +28,7 @@ async function act(button) {
   } catch {
     notice("The server can’t be reached.");
   } finally {
-    button.disabled = false;
+    isBusy = false;
   }
 }
 

@@ -4,6 +4,7 @@
 const HEAD_BYTES = 256 * 1024;
 const find = (id) => document.getElementById(id);
 const form = find("new");
+let isSending = false; // and then goes elsewhere, or says why not
 let sent = { file: null, id: null }; // what was uploaded already, if only the batch was refused
 
 class Refused extends Error {
@@ -55,23 +56,24 @@ async function upload(file) {
   const parts = new FormData();
   parts.append("purpose", "batch");
   parts.append("file", content, file.name.replace(/\.gz$/, ""));
-  const { id } = await post("/v1/files", parts, (share) => { find("sent").value = share; });
+  const { id } = await post("/v1/files", parts, (share) => { find("sent").value = share; }, "file");
   sent = { file, id };
   return id;
 }
 
-// XMLHttpRequest, as fetch does not tell how much has been sent.
-function post(path, body, progress = () => {}) {
+// XMLHttpRequest, as fetch does not tell how much has been sent. `param`: what is to blame if the
+// API blames nothing.
+function post(path, body, progress = () => {}, param = null) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", path);
     request.responseType = "json";
     request.upload.onprogress = ({ loaded, total }) => progress(loaded / total);
-    request.onerror = () => reject(new Refused({ message: "The server can’t be reached.", param: null }));
+    request.onerror = () => reject(new Refused({ message: "The server can’t be reached." }));
     request.onload = () => {
       const told = request.response;
       if (request.status === 200) resolve(told);
-      else reject(new Refused(told?.error ?? { message: `The server answered ${request.status}.`, param: null }));
+      else reject(new Refused({ message: `The server answered ${request.status}.`, ...told?.error, param: told?.error.param ?? param }));
     };
     request.send(body);
   });
@@ -99,13 +101,13 @@ async function create() {
 async function submit() {
   document.querySelectorAll(".error").forEach((place) => { place.textContent = ""; });
   document.querySelectorAll("[aria-invalid]").forEach((input) => input.removeAttribute("aria-invalid"));
-  find("create").disabled = true;
+  isSending = true;
   find("sending").hidden = !find("file")?.files.length;
   try {
     const { id } = await create();
     location.assign(`/batches/${id}`);
   } catch (error) {
-    find("create").disabled = false;
+    isSending = false;
     explain(...placed(error));
   } finally {
     find("sending").hidden = true;
@@ -138,7 +140,7 @@ function addPair() {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  submit();
+  if (!isSending) submit();
 });
 find("add").addEventListener("click", addPair);
 find("pairs").addEventListener("click", (event) => {
