@@ -3,6 +3,8 @@
 import asyncio
 import os
 import re
+import secrets
+from base64 import b64encode
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from pydantic_settings import SettingsError
 
 from batch_api import __version__, logs
 from batch_api.client.commands import add_to
+from batch_api.commands import bad_settings
 from batch_api.errors import Unusable
 from batch_api.settings import MIN_LENGTH, Settings, window_seconds
 
@@ -29,11 +32,16 @@ keys = typer.Typer(
 )
 app.add_typer(keys, name="keys")
 
+webhooks = typer.Typer(help="What the receivers of webhooks need.", no_args_is_help=True)
+app.add_typer(webhooks, name="webhooks")
+
 _WRONGLY_CALLED = 2
 
 _Error = TypeVar("_Error", bound=Exception)
 _TENANT = r"[a-z0-9][a-z0-9_-]{0,63}"
 _NAME_CHARACTERS = 100
+_SECRET_BYTES = 32
+_LIFETIME = r"[1-9][0-9]{0,4}[mhdw]"
 _SERVICE_LINK = re.compile(r"BATCH_API_(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP)(_.+)?)")
 
 Model = Annotated[
@@ -210,7 +218,7 @@ def create_key(
     name: Annotated[str, typer.Argument(help="What it is for.")],
     tenant: Annotated[str, typer.Option(help="Whose files and batches it opens.")] = "default",
     expires_in: Annotated[
-        str | None, typer.Option(help="Such as 30d or 12h. [default: it does not expire]")
+        str | None, typer.Option(help="Such as 90m, 12h, 30d or 8w. [default: it does not expire]")
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -219,8 +227,8 @@ def create_key(
         raise _refusal(f"The tenant {tenant!r} is no name of up to 64 of a-z, 0-9, _ and -.")
     if not (name.isprintable() and 0 < len(name) <= _NAME_CHARACTERS):
         raise _refusal(f"The name must have 1 to {_NAME_CHARACTERS} printable characters.")
-    if expires_in is not None and not re.fullmatch(r"[1-9][0-9]{0,4}[hd]", expires_in):
-        raise _refusal(f"The time {expires_in!r} is not such as 30d or 12h.")
+    if expires_in is not None and not re.fullmatch(_LIFETIME, expires_in):
+        raise _refusal(f"The time {expires_in!r} is not such as 90m, 12h, 30d or 8w.")
     from batch_api.commands.keys import create_key
 
     settings = _settings(data_dir=data_dir)
@@ -250,6 +258,12 @@ def revoke_key(
 
     settings = _settings(data_dir=data_dir)
     _run(revoke_key(settings.data_dir, id), settings)
+
+
+@webhooks.command("secret")
+def make_webhook_secret() -> None:
+    """Print a fresh one: for BATCH_API_WEBHOOK_SECRET, and for those who check signatures."""
+    typer.echo(f"whsec_{b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}")
 
 
 @app.command()
@@ -304,7 +318,7 @@ def _settings(**given: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except (ValidationError, SettingsError) as error:
-        raise _refusal(_first_problem(error)) from None
+        raise _refusal(bad_settings.sentence(error, given)) from None
 
 
 def _forget_service_links() -> None:
@@ -312,13 +326,6 @@ def _forget_service_links() -> None:
     for name, value in list(os.environ.items()):
         if _SERVICE_LINK.fullmatch(name) or (name == "BATCH_API_PORT" and "://" in value):
             del os.environ[name]
-
-
-def _first_problem(error: ValidationError | SettingsError) -> str:
-    if isinstance(error, SettingsError):
-        return f'{error}; a list is given as JSON, such as ["http://127.0.0.1:8000/v1"].'
-    problem = error.errors()[0]
-    return f"Bad setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}."
 
 
 def _run(command: Coroutine[Any, Any, int | None], settings: Settings) -> int:

@@ -48,15 +48,31 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The model objects of the upstreams that tell theirs, each id once."""
+    """The model objects of the upstreams that tell theirs, each id once: as one that is ready."""
 
     objects: list[dict[str, Any]]
     are_all: bool
     """Whether every upstream told."""
 
     @property
+    def ready(self) -> list[dict[str, Any]]:
+        """Those that can be asked something now, as far as is known."""
+        return [model for model in self.objects if _is_ready(model)]
+
+    @property
     def ids(self) -> frozenset[str]:
         return frozenset(model["id"] for model in self.objects)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """How an upstream stands."""
+
+    url: str
+    is_up: bool
+    in_flight: int
+    limit: int
+    """Of requests of batches at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +94,12 @@ class Upstreams:
         timeout_seconds: float,
         most_in_flight: int = 128,
         max_answer_bytes: int = 64 * _MIB,
+        are_starting: bool = False,
     ) -> None:
-        """`most_in_flight`: requests of batches at one upstream; single requests always go."""
+        """`most_in_flight`: requests of batches at one upstream; single requests always go.
+
+        `are_starting`: somebody has just started them, and they may take a while.
+        """
         assert urls, "an upstream is needed"
         self._whole = aiohttp.ClientTimeout(total=timeout_seconds, connect=_CONNECT_SECONDS)
         self._streaming = aiohttp.ClientTimeout(
@@ -92,7 +112,13 @@ class Upstreams:
         )
         patience = Patience(seconds=timeout_seconds, bytes=max_answer_bytes)
         self._upstreams = [
-            Upstream(url, self._session, most_in_flight=most_in_flight, patience=patience)
+            Upstream(
+                url,
+                self._session,
+                most_in_flight=most_in_flight,
+                patience=patience,
+                is_starting=are_starting,
+            )
             for url in urls
         ]
         self._waiting = {upstream: Counter[int]() for upstream in self._upstreams}
@@ -108,11 +134,6 @@ class Upstreams:
         return max(map(_rest_seconds, self._upstreams))
 
     @property
-    def waiting(self) -> int:
-        """Requests of batches that wait for a place at one of them at least."""
-        return max(waiting.total() for waiting in self._waiting.values())
-
-    @property
     def _shortest_rest(self) -> float:
         return min(map(_rest_seconds, self._upstreams))
 
@@ -122,9 +143,20 @@ class Upstreams:
         rests = [each.rest_seconds for each in self._upstreams if each.is_resting]
         return min([*rests, _LOOK_SECONDS])
 
+    @property
+    def are_starting(self) -> bool:
+        """None has answered since they were started."""
+        return all(upstream.is_starting for upstream in self._upstreams)
+
     def count(self, *, up: bool) -> int:
         """Of those that answer, as far as is known; or of the others."""
         return sum(upstream.is_up == up for upstream in self._upstreams)
+
+    def facts(self) -> list[Facts]:
+        return [
+            Facts(each.shown, each.is_up, each.standing.in_flight, each.standing.width)
+            for each in self._upstreams
+        ]
 
     @asynccontextmanager
     async def open(
@@ -181,7 +213,8 @@ class Upstreams:
         if len(failures) == len(results):
             raise failures[0]
         told = [result for result in results if isinstance(result, list)]
-        by_id = {model["id"]: model for models in told for model in models}
+        every = sorted((model for models in told for model in models), key=_is_ready)
+        by_id = {model["id"]: model for model in every}
         return Models(list(by_id.values()), are_all=len(told) == len(results))
 
     async def statuses(self, path: str) -> list[int | None]:
@@ -309,6 +342,11 @@ async def _models_or_failure(upstream: Upstream) -> list[dict[str, Any]] | Upstr
         return await upstream.models()
     except UpstreamUnusable as failure:
         return failure
+
+
+def _is_ready(model: Mapping[str, Any]) -> bool:
+    """Our own workers say when they are not."""
+    return model.get("ready") is not False
 
 
 def _may_repeat(error: UpstreamBroke) -> bool:

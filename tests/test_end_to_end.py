@@ -39,6 +39,17 @@ def client(server: Server) -> Iterator[OpenAI]:
         yield client
 
 
+def test_an_ordinary_start_gives_no_warning_though_a_batch_waits_for_the_model(
+    server: Server, client: OpenAI
+) -> None:
+    _run(client, [_line("first", "What is 2+2?")])
+
+    log = (server.data_dir.parent / "server.log").read_text()
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert {line["level"] for line in lines} == {"INFO"}, log
+    assert "upstream is up" in {line["message"] for line in lines}
+
+
 def test_every_question_of_a_batch_gets_its_answer(client: OpenAI) -> None:
     questions = _questions(QUESTIONS)
     lines = [_line(f"q-{n}", question["question"]) for n, question in enumerate(questions)]

@@ -6,16 +6,18 @@ import hmac
 import logging
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
+from batch_api.api.orders import carried_out
+from batch_api.api.refusals import Refusals
 from batch_api.clock import Clock
 from batch_api.errors import APIError
 from batch_api.settings import Settings
 from batch_api.store import keys
 from batch_api.store.database import Database
 from batch_api.store.keys import Key
-from batch_api.store.orders import Orders, carry_out
+from batch_api.store.orders import NewKey, Order, Orders, Revocation
 from batch_api.store.tenancy import DEFAULT_TENANT
 from batch_api.store.trouble import StoreError, passes
 from batch_api.waiting import wait
@@ -50,6 +52,7 @@ class Keyring:
         self._database = database
         self._clock = clock
         self._orders = Orders(settings.data_dir)
+        self._refusals = Refusals(clock)
         secret = settings.api_key
         self._of_settings = (
             []
@@ -77,11 +80,18 @@ class Keyring:
         """Once there has been a key, one is needed."""
         return self._is_any
 
-    def admit(self, authorization: str) -> str:
+    def admit(self, authorization: str, *, address: str | None = None) -> str:
         """The tenant of whoever sent this header, in which each character is a byte.
 
         Raises InvalidKey.
         """
+        try:
+            return self._admit(authorization)
+        except InvalidKey:
+            self._refusals.note(address)
+            raise
+
+    def _admit(self, authorization: str) -> str:
         if not self._is_any:
             return DEFAULT_TENANT
         scheme, _, secret = authorization.partition(" ")
@@ -115,6 +125,8 @@ class Keyring:
         seconds = _ROUND_SECONDS
         while not await wait(stop, seconds):
             seconds = _ROUND_SECONDS if await self._round() else _PATIENCE_SECONDS
+            self._refusals.tell_once()
+        self._refusals.tell_once(at_once=True)
         self._use_recorded_at = -math.inf
         await self._round()
 
@@ -123,13 +135,11 @@ class Keyring:
 
         An order is removed when a key that it revokes lets nobody in any more.
         """
-        waiting = await asyncio.to_thread(self._orders.waiting)
-        if waiting:
-            async with self._database.write.begin() as session:
-                refused = await carry_out(session, waiting)
-            await self._load()
-            await asyncio.to_thread(self._orders.remove, waiting, refused=refused)
-        return len(waiting)
+        async with carried_out(self._orders, self._database) as done:
+            if done:
+                await self._load()
+                _tell(done)
+        return len(done)
 
     async def record_use_once(self) -> None:
         """When keys were used: for whoever lists them, and no more often than each minute."""
@@ -187,6 +197,15 @@ class Keyring:
             self._is_any = bool(self._of_settings) or await keys.is_any(session)
         self._keys = {key.sha256[:_INDEXED_BYTES]: key for key in valid}
         self._by_id = {key.id: key for key in valid}
+
+
+def _tell(done: Sequence[Order]) -> None:
+    for order in done:
+        match order:
+            case NewKey():
+                log.info("a key was made", extra={"key": order.id, "tenant": order.tenant})
+            case Revocation():
+                log.info("a key was revoked", extra={"key": order.id})
 
 
 def hashed(secret: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """`/v1/batches/{id}/lines`, ours beyond OpenAI: what has become of each line."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +15,14 @@ from batch_api.lifecycle import RequestState
 from batch_api.schemas.batches import BatchLine, BatchLines
 from batch_api.schemas.error_lines import LineError, read_error_line
 from batch_api.store import requests
+from batch_api.store.pages import Page
 from batch_api.store.requests import Line
-from batch_api.store.tables import BatchRow
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 _MAX_LINE = 2**53
+_MOST_BYTES = 8 * 1024 * 1024
+"""Of errors in an answer, as upstreams told them."""
 
 
 @router.get("/{id}/lines", operation_id="listLines", responses=errors(400, 404))
@@ -39,24 +42,30 @@ async def listing(
 ) -> BatchLines:
     """In the order of the input; line numbers count from 1."""
     wanted = [*(state or []), *(states or [])]  # the SDK writes `state[]` where there are several
-    async with parts.database.read() as session:
-        batch = await find_batch(session, id)
-    return await lines_of(batch, parts, states=wanted, after=after, limit=limit)
+    return await lines_of(id, parts, states=wanted, after=after, limit=limit)
 
 
 async def lines_of(
-    batch: BatchRow, parts: AllParts, *, states: Collection[RequestState], after: int, limit: int
+    id: str, parts: AllParts, *, states: Collection[RequestState], after: int, limit: int
 ) -> BatchLines:
-    """Of all states if none is named."""
+    """Of all states if none is named. Raises NotFound."""
+    skipped = 0
     async with parts.database.read() as session:
+        batch = await find_batch(session, id)
         page = await requests.page(
-            session, batch.number, states=states, after_line=after, limit=limit
+            session,
+            batch.number,
+            states=states,
+            after_line=after,
+            limit=limit,
+            most_bytes=_MOST_BYTES,
         )
+        if batch.has_error_file:
+            skipped = await requests.count_unanswered(session, batch.number, up_to_line=after)
     errors = _errors(page.rows)
     if batch.has_error_file:
-        unanswered = {row.custom_id for row in page.rows if row.state != RequestState.COMPLETED}
         path = parts.blobs.path(batch.error_file_id)
-        errors = await asyncio.to_thread(_errors_in, path, unanswered)
+        page, errors = await asyncio.to_thread(_with_errors, page, path, skipped)
     return BatchLines(data=[_line(row, errors) for row in page.rows], has_more=page.has_more)
 
 
@@ -65,19 +74,38 @@ def _errors(rows: Sequence[Line]) -> dict[str, LineError]:
     return {row.custom_id: read_error_line(row.error).reason for row in rows if row.error}
 
 
-def _errors_in(path: Path, custom_ids: Collection[str]) -> dict[str, LineError]:
-    """By custom_id; none if the file was deleted. Blocks, and reads up to the last one."""
+def _with_errors(
+    page: Page[Line], path: Path, skipped: int
+) -> tuple[Page[Line], dict[str, LineError]]:
+    """The page as far as its errors have `_MOST_BYTES`, or one longer; and they, by custom_id.
+
+    The file is in the order of the input, and all before the page is `skipped`, unread. Without
+    the file there are no errors. Blocks.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return page, {}
     found: dict[str, LineError] = {}
-    if not custom_ids or not path.exists():
-        return found
-    with path.open("rb") as lines:
-        for raw in lines:
-            line = read_error_line(raw)
-            if line.custom_id in custom_ids:
-                found[line.custom_id] = line.reason
-            if len(found) == len(custom_ids):
-                break
-    return found
+    size = 0
+    with file:
+        lines = islice(file, skipped, None)
+        for number, row in enumerate(page.rows):
+            if row.state == RequestState.COMPLETED:
+                continue
+            raw = _line_of(row, lines)
+            if raw is None:
+                return page, found
+            size += len(raw)
+            if found and size > _MOST_BYTES:
+                return Page(page.rows[:number], has_more=True), found
+            found[row.custom_id] = read_error_line(raw).reason
+    return page, found
+
+
+def _line_of(row: Line, lines: Iterator[bytes]) -> bytes | None:
+    """Between two lines of a page there may be some of states that nobody asked for."""
+    return next((raw for raw in lines if read_error_line(raw).custom_id == row.custom_id), None)
 
 
 def _line(row: Line, errors: Mapping[str, LineError]) -> BatchLine:

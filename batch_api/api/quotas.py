@@ -28,6 +28,23 @@ class _Arriving:
     bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """A tenant's, in bytes."""
+
+    limit: int
+    stored: int
+
+    def check(self, coming: int) -> None:
+        """Raises QuotaExceeded if so many more are too many."""
+        if self.stored + coming > self.limit:
+            raise QuotaExceeded(
+                "You exceeded your current quota of stored bytes: "
+                f"Limit {self.limit}, stored {self.stored}, coming in at least {coming}. "
+                "Please delete files that you no longer need."
+            )
+
+
 class Quotas:
     def __init__(self, settings: Settings) -> None:
         self._most_bytes = settings.max_stored_bytes
@@ -51,7 +68,7 @@ class Quotas:
         hold = _Hold(arriving)
         try:
             async with database.read() as session:
-                room = self._most_bytes - await files.stored_bytes(session)
+                room = _Room(self._most_bytes, stored=await files.stored_bytes(session))
             hold.take(incoming.announced_bytes, room)
             yield replace(incoming, chunks=hold.counted(incoming.chunks, room))
         finally:
@@ -63,14 +80,14 @@ class Quotas:
 
         Raises QuotaExceeded.
         """
-        if await files.stored_bytes(session) + bytes > self._most_bytes:
-            raise _out_of_room()
+        _Room(self._most_bytes, stored=await files.stored_bytes(session)).check(bytes)
 
     async def check_batches(self, session: AsyncSession) -> None:
         """Before one is added. Raises TooManyRequests."""
-        if await batches.count_active(session) >= self._most_batches:
+        active = await batches.count_active(session)
+        if active >= self._most_batches:
             raise TooManyRequests(
-                f"Too many active batches: Limit {self._most_batches}. "
+                f"Too many active batches: Limit {self._most_batches}, active {active}. "
                 "Please try again once some have ended.",
                 headers={"x-should-retry": "false"},
             )
@@ -83,23 +100,16 @@ class _Hold:
         self._arriving = arriving
         self.bytes = 0
 
-    def take(self, body_bytes: int, room: int) -> None:
-        """Raises QuotaExceeded if this and all others together need more than `room`."""
+    def take(self, body_bytes: int, room: _Room) -> None:
+        """Raises QuotaExceeded if there is no room for this and all others together."""
         more = max(body_bytes - _BESIDE_THE_FILE_BYTES - self.bytes, 0)
         self.bytes += more
         self._arriving.bytes += more
-        if self._arriving.bytes > room:
-            raise _out_of_room()
+        room.check(self._arriving.bytes)
 
-    async def counted(self, chunks: AsyncIterator[bytes], room: int) -> AsyncIterator[bytes]:
+    async def counted(self, chunks: AsyncIterator[bytes], room: _Room) -> AsyncIterator[bytes]:
         received = 0
         async for chunk in chunks:
             received += len(chunk)
             self.take(received, room)
             yield chunk
-
-
-def _out_of_room() -> QuotaExceeded:
-    return QuotaExceeded(
-        "You exceeded your current quota of stored bytes: delete files that you no longer need."
-    )

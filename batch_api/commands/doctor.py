@@ -56,6 +56,8 @@ def _verdict(left: Inspection) -> str:
     if left.is_all_right:
         return "All is right."
     mendable = sum(finding.is_mendable for finding in left.findings)
+    if len(left.findings) == 1:
+        return f"One thing is wrong; --repair {'can mend it' if mendable else 'does not mend it'}."
     return f"{len(left.findings)} things are wrong; --repair can mend {mendable} of them."
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_api.api.keys import hashed
+from batch_api.api.orders import carried_out
 from batch_api.errors import Unusable
 from batch_api.schemas.ids import key_id
 from batch_api.store import keys
@@ -21,7 +22,7 @@ from batch_api.store.database import (
     glance,
     has_database,
 )
-from batch_api.store.orders import NewKey, Order, Orders, Revocation, carry_out
+from batch_api.store.orders import NewKey, Order, Orders, Revocation
 from batch_api.store.tables import KeyRow
 
 _SECRET_BYTES = 32
@@ -110,10 +111,8 @@ async def _stand_in(folder: Path, orders: Orders) -> bool:
     except DataFolderInUse:
         return False
     try:
-        waiting = orders.waiting()
-        async with database.write.begin() as session:
-            refused = await carry_out(session, waiting)
-        orders.remove(waiting, refused=refused)
+        async with carried_out(orders, database):
+            pass
     finally:
         await database.close()
     return True

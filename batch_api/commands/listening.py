@@ -146,14 +146,15 @@ def stop_on_signals(*, second: int = 1) -> asyncio.Event:
     """Set at the first SIGTERM or SIGINT; the next ends the process at once, with this status."""
     stop = asyncio.Event()
 
-    def on_signal() -> None:
+    def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
             os._exit(second)
+        log.info("stopping", extra={"signal": number.name})
         stop.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal, number)
     return stop
 
 

@@ -3,12 +3,14 @@
 import asyncio
 import gc
 import json
+import logging
 import socket
 
 from batch_api import __version__
 from batch_api.api.app import create_app
 from batch_api.api.keys import Keyring
 from batch_api.api.sessions import Sessions
+from batch_api.commands.addresses import urls_of
 from batch_api.commands.embedded import embedded
 from batch_api.commands.keys import has_keys
 from batch_api.commands.listening import bind, listen, stop_on_signals
@@ -17,6 +19,8 @@ from batch_api.errors import Unusable
 from batch_api.gate import Visitors, is_loopback
 from batch_api.settings import DEMO_MODEL, Settings, Task, served_name
 from batch_api.upstream import without_userinfo
+
+log = logging.getLogger(__name__)
 
 # Lines to paste.
 _TRY: dict[Task, str] = {
@@ -29,11 +33,17 @@ class AnyoneLetIn(Unusable):
     pass
 
 
+class WebhooksUnsigned(Unusable):
+    pass
+
+
 async def serve(settings: Settings) -> None:
     """Until a signal. Raises Unusable, also in an exception group."""
+    check_webhooks(settings)
     await check_exposure(settings)
     with bind(settings.host, settings.port) as listener:
         await _serve(settings, listener)
+    log.info("stopped")
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
@@ -48,6 +58,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             clock=it.clock,
             ring=it.scheduler.ring,
             keyring=keyring,
+            registry=it.registry,
             sessions=await Sessions.open(settings.data_dir, keyring, it.clock),
         )
         add_dashboard(app, stop)
@@ -79,10 +90,19 @@ async def check_exposure(settings: Settings) -> None:
         )
 
 
+def check_webhooks(settings: Settings) -> None:
+    """Raises WebhooksUnsigned: anybody could send what is not signed."""
+    if (settings.webhook_urls or settings.webhook_hosts) and settings.webhook_secret is None:
+        raise WebhooksUnsigned(
+            "Webhooks are signed: set BATCH_API_WEBHOOK_SECRET to what `batch-api webhooks secret` "
+            "prints, or unset BATCH_API_WEBHOOK_URLS and BATCH_API_WEBHOOK_HOSTS."
+        )
+
+
 def _banner(settings: Settings, listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-    return f"""batch-api {__version__} listens on {url} and serves {_what(settings)}. Try it:
+    urls = [f"{url}/v1" for url in urls_of(listener)]
+    url, where = urls[0], " and ".join(urls)
+    return f"""batch-api {__version__} listens on {where} and serves {_what(settings)}. Try it:
 
     import os
     from openai import OpenAI

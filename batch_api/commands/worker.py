@@ -12,6 +12,7 @@ from typing import Any
 import uvloop
 
 from batch_api import logs
+from batch_api.commands.addresses import urls_of
 from batch_api.commands.listening import bind, listen, stop_on_signals
 from batch_api.commands.models import check_model
 from batch_api.engine.errors import ModelNotLoadable
@@ -96,6 +97,7 @@ def run_worker(
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         thread, has_ended = runner.run(serving)
+    log.info("stopped")
     code = _exit_code(thread)
     if not has_ended:  # in the middle of loading or of a step: torch can't be interrupted
         _exit_at_once(code)
@@ -177,6 +179,4 @@ async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
 
 
 def _banner(listener: socket.socket, model: str) -> str:
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"batch-api worker listens on http://{shown}:{port} and loads {model}."
+    return f"batch-api worker listens on {' and '.join(urls_of(listener))} and loads {model}."

@@ -45,7 +45,7 @@ async def one(
         speeds = await paces(session, [batch], now=now)
         downloads = await _downloads(session, batch, now=now)
     states = [] if state == "all" else [RequestState(state)]
-    lines = await lines_of(batch, view.parts, states=states, after=after, limit=_PAGE_LINES)
+    lines = await lines_of(id, view.parts, states=states, after=after, limit=_PAGE_LINES)
     return view.page(
         "batch.html",
         batch=batch,

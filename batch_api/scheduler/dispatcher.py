@@ -17,6 +17,7 @@ from batch_api.forbidden import check_body
 from batch_api.scheduler.answers import Answered, Away, Failed, Judge, Lost, Overloaded
 from batch_api.scheduler.holdings import LeaseLost
 from batch_api.scheduler.ledger import Ledger
+from batch_api.scheduler.metrics import Again, SchedulerMetrics
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.schemas.ids import request_id
@@ -80,6 +81,7 @@ class Dispatcher:
         settings: Settings,
         clock: Clock,
         wakeup: Wakeup,
+        metrics: SchedulerMetrics,
     ) -> None:
         self._database = database
         self._blobs = blobs
@@ -87,8 +89,13 @@ class Dispatcher:
         self._settings = settings
         self._clock = clock
         self._bell = wakeup.bell()
+        self._metrics = metrics
         self._ledger = Ledger(
-            database=database, clock=clock, wakeup=wakeup, lease_seconds=settings.lease_seconds
+            database=database,
+            clock=clock,
+            wakeup=wakeup,
+            metrics=metrics,
+            lease_seconds=settings.lease_seconds,
         )
         self._pause = Pause(clock)
         self._running: Sequence[Running] = ()
@@ -217,15 +224,18 @@ class Dispatcher:
                     return
                 case Failed(reason=reason):
                     log.warning("attempt broke in company", extra=_facts(lease, reason))
+                    self._metrics.again(Again.COMPANY)
                     await wait(stop, _jittered(_FIRST_PAUSE_SECONDS * 2**suspicion))
                     suspicion += 1
                 case Away():
+                    self._metrics.again(Again.AWAY)
                     delay = _jittered(max(self._upstreams.longest_rest_seconds, _POLL_SECONDS))
                     await self._ledger.release(lease, failures=lease.failures, delay_seconds=delay)
                     return
                 case Lost():
                     return
                 case Overloaded(retry_after_seconds):
+                    self._metrics.again(Again.REFUSED)
                     self._pause.begin(retry_after_seconds)
         await self._ledger.release(lease, failures=lease.failures)
 
@@ -272,6 +282,7 @@ class Dispatcher:
         if failures >= self._settings.max_attempts:
             self._ledger.enter(Answered(failed.settlement).after(seconds))
             return
+        self._metrics.again(Again.FAILED)
         delay = _jittered(_FIRST_RETRY_SECONDS * 2 ** (failures - 1))
         await self._ledger.release(lease, failures=failures, delay_seconds=delay)
 

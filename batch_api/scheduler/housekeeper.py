@@ -6,7 +6,7 @@ import logging
 from batch_api.clock import Clock
 from batch_api.scheduler.patience import patiently, to_the_end
 from batch_api.settings import Settings
-from batch_api.store import batches, files, idempotency, requests
+from batch_api.store import batches, deliveries, files, idempotency, requests
 from batch_api.store.blobs import KEEP_ORPHANS_DAYS, Blobs
 from batch_api.store.database import Database
 from batch_api.waiting import wait
@@ -20,6 +20,7 @@ _BITE_ROWS = 1_000
 _BITE_PAGES = 1_000
 _SPARE_PAGES = 4_000
 """Of 4 KiB: free ones that the next answers will fill again are not given back."""
+_KEEP_DELIVERIES_DAYS = 7
 _DAY_SECONDS = 86_400
 
 
@@ -43,6 +44,7 @@ class Housekeeper:
                 await patiently(self.drop_orphans_once, 0)
                 await patiently(self.retire_once, 0)
                 await to_the_end(self.forget_keys_once, stop)
+                await to_the_end(self.forget_deliveries_once, stop)
             await to_the_end(self.drop_removed_once, stop)
             await to_the_end(self.shrink_once, stop)
 
@@ -84,6 +86,12 @@ class Housekeeper:
             return await files.expire_old(
                 session, uploaded_before=uploaded, results_before=results, now=now
             ) + await batches.retire(session, ended_before=ended, now=now)
+
+    async def forget_deliveries_once(self) -> int:
+        """Some of the webhooks that were delivered or given up a week ago; return how many."""
+        before = self._clock.now() - _KEEP_DELIVERIES_DAYS * _DAY_SECONDS
+        async with self._database.write.begin() as session:
+            return await deliveries.drop_old(session, over_before=before, limit=_BITE_ROWS)
 
     async def drop_removed_once(self) -> int:
         """Some rows of a batch that is removed, and the batch's own with the last of them."""

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, case, delete, exists, func, or_, select, u
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import FINAL_STATUSES, BatchStatus, RequestState
+from batch_api.store import deliveries
 from batch_api.store.pages import Page, rows_after
 from batch_api.store.tables import BatchRow, RequestRow
 
@@ -72,6 +73,7 @@ def add(
     output_expires_after_seconds: int | None = None,
     continues_id: str | None = None,
     earlier_output_file_id: str | None = None,
+    webhook_url: str | None = None,
 ) -> BatchRow:
     row = BatchRow(
         id=id,
@@ -88,6 +90,7 @@ def add(
         output_expires_after_seconds=output_expires_after_seconds,
         continues_id=continues_id,
         earlier_output_file_id=earlier_output_file_id,
+        webhook_url=webhook_url,
     )
     session.add(row)
     return row
@@ -274,27 +277,43 @@ async def set_total(session: AsyncSession, number: int, total: int) -> None:
     await session.execute(update(BatchRow).where(BatchRow.number == number).values(total=total))
 
 
-async def fail(session: AsyncSession, number: int, *, errors: list[Any], now: float) -> bool:
+async def fail(
+    session: AsyncSession,
+    number: int,
+    *,
+    errors: list[Any],
+    now: float,
+    webhook_urls: Collection[str],
+) -> bool:
     """The input is not valid; no request was run."""
-    return await _move(
+    return await _end(
         session,
         number,
         BatchStatus.VALIDATING,
         BatchStatus.FAILED,
-        failed_at=int(now),
+        now=now,
+        webhook_urls=webhook_urls,
         trimmed_at=int(now),
         errors=errors,
     )
 
 
-async def abandon(session: AsyncSession, number: int, *, errors: list[Any], now: float) -> bool:
+async def abandon(
+    session: AsyncSession,
+    number: int,
+    *,
+    errors: list[Any],
+    now: float,
+    webhook_urls: Collection[str],
+) -> bool:
     """Cancelled while validating, and the input is not valid: there is nothing to publish."""
-    return await _move(
+    return await _end(
         session,
         number,
         BatchStatus.CANCELLING,
         BatchStatus.CANCELLED,
-        cancelled_at=int(now),
+        now=now,
+        webhook_urls=webhook_urls,
         trimmed_at=int(now),
         errors=errors,
         total=0,
@@ -370,9 +389,15 @@ async def mark_finalizing(session: AsyncSession, number: int, *, now: float) -> 
 
 
 async def finish(
-    session: AsyncSession, number: int, left: BatchStatus, final: BatchStatus, *, now: float
+    session: AsyncSession,
+    number: int,
+    left: BatchStatus,
+    final: BatchStatus,
+    *,
+    now: float,
+    webhook_urls: Collection[str],
 ) -> bool:
-    return await _move(session, number, left, final, **{f"{final}_at": int(now)})
+    return await _end(session, number, left, final, now=now, webhook_urls=webhook_urls)
 
 
 async def untrimmed(session: AsyncSession) -> int | None:
@@ -390,6 +415,27 @@ async def mark_trimmed(session: AsyncSession, number: int, *, now: float) -> Non
     await session.execute(
         update(BatchRow).where(BatchRow.number == number).values(trimmed_at=int(now))
     )
+
+
+async def _end(
+    session: AsyncSession,
+    number: int,
+    left: BatchStatus,
+    final: BatchStatus,
+    *,
+    now: float,
+    webhook_urls: Collection[str],
+    **values: Any,
+) -> bool:
+    """The only way into a final status: who is to hear of it is written down with it.
+
+    `webhook_urls`: who hears of every batch.
+    """
+    assert final.is_final
+    ended = await _move(session, number, left, final, **{f"{final}_at": int(now)}, **values)
+    if ended:
+        await deliveries.add(session, number, ended_at=int(now), webhook_urls=webhook_urls)
+    return ended
 
 
 async def _move(

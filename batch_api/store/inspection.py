@@ -69,13 +69,16 @@ def _inspect(folder: Folder, *, deep: bool, results_are_kept: bool, now: float) 
     findings = list(blobs.all_missing()) or [
         *soundness.broken_rules(folder.database),
         *soundness.broken_references(folder.database),
-        *_of_batches(folder, batches, deep=deep, results_are_kept=results_are_kept),
+        *_of_batches(folder, batches, results_are_kept=results_are_kept),
         *_stray_parts(folder.database),
         *blobs.missing_inputs(),
         *blobs.missing(),
-        *blobs.damaged(deep=deep),
+        *blobs.damaged(),
         *blobs.orphaned(now=now),
     ]
+    if deep:
+        folder.let_go()
+        findings += _in_files(folder, batches, blobs)
     if folder.is_running:
         folder.begin_anew()
         findings = [finding for finding in findings if is_still_so(folder, finding)]
@@ -88,14 +91,19 @@ def _inspect(folder: Folder, *, deep: bool, results_are_kept: bool, now: float) 
 
 
 def _of_batches(
-    folder: Folder, batches: list[Batch], *, deep: bool, results_are_kept: bool
+    folder: Folder, batches: list[Batch], *, results_are_kept: bool
 ) -> Iterator[Finding]:
     for batch in batches:
         yield from promise.broken_promises(batch)
         if results_are_kept:
             yield from results.missing_results(folder.database, batch)
-        if deep:
-            yield from results.wrong_results(folder, batch)
+
+
+def _in_files(folder: Folder, batches: list[Batch], blobs: Bytes) -> Iterator[Finding]:
+    """Reads all of them."""
+    for batch in batches:
+        yield from results.wrong_results(folder, batch)
+    yield from blobs.altered()
 
 
 def _stray_parts(database: sqlite3.Connection) -> Iterator[Finding]:

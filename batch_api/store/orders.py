@@ -10,13 +10,14 @@ import os
 import secrets
 import time
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from batch_api.store import keys
+from batch_api.store import folders, keys
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,10 @@ class Orders:
 
     def __init__(self, data_folder: Path) -> None:
         self._folder = data_folder / "orders"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        folders.make(data_folder)
+        if not self._folder.is_dir():
+            self._folder.mkdir(exist_ok=True)  # for a server to read that runs as somebody else
+            folders.sync(data_folder)
         self._stuck: set[Path] = set()
         """They can't be removed, and were seen to."""
 
@@ -75,6 +79,7 @@ class Orders:
         # The server may run as somebody else. Nothing in it is secret.
         unfinished.chmod(0o644)
         unfinished.replace(path)
+        folders.sync(self._folder)
         return path
 
     def waiting(self) -> Sequence[Path]:
@@ -94,23 +99,29 @@ class Orders:
                 self._stuck.add(path)
 
 
-async def carry_out(session: AsyncSession, paths: Iterable[Path]) -> Collection[Path]:
-    """Return those that are refused, each for itself.
+@dataclass(frozen=True, slots=True)
+class CarriedOut:
+    done: list[Order] = field(default_factory=list)
+    refused: set[Path] = field(default_factory=set)
+
+
+async def carry_out(session: AsyncSession, paths: Iterable[Path]) -> CarriedOut:
+    """Each for itself.
 
     What is carried out twice is as carried out once: a crash may come before `remove`.
     """
-    return {path for path in paths if not await _is_carried_out(session, path)}
-
-
-async def _is_carried_out(session: AsyncSession, path: Path) -> bool:
-    try:
-        order = _read(path)
-        async with session.begin_nested():
-            await _carry_out_one(session, order)
-    except (*_NOT_READ, *_NOT_TAKEN):
-        log.exception("an order is refused", extra={"order": path.name})
-        return False
-    return True
+    carried = CarriedOut()
+    for path in paths:
+        try:
+            order = _read(path)
+            async with session.begin_nested():
+                await _carry_out_one(session, order)
+        except (*_NOT_READ, *_NOT_TAKEN):
+            log.exception("an order is refused", extra={"order": path.name})
+            carried.refused.add(path)
+        else:
+            carried.done.append(order)
+    return carried
 
 
 async def _carry_out_one(session: AsyncSession, order: Order) -> None:

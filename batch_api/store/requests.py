@@ -336,10 +336,23 @@ async def page(
     states: Collection[RequestState],
     after_line: int,
     limit: int,
+    most_bytes: int,
 ) -> Page[Line]:
-    """In input order; of all states if none is named."""
+    """In input order, of all states if none is named; with `most_bytes` of errors or one longer."""
     failed = and_(AnswerRow.request_id == RequestRow.id, RequestRow.state == RequestState.FAILED)
-    wanted = (
+    wanted = [RequestRow.batch_number == batch_number, RequestRow.line > after_line]
+    if states:
+        wanted.append(RequestRow.state.in_(states))
+    found = await session.execute(
+        select(RequestRow.line, func.coalesce(func.length(AnswerRow.line), 0))
+        .outerjoin(AnswerRow, failed)
+        .where(*wanted)
+        .order_by(RequestRow.line)
+        .limit(limit + 1)
+    )
+    sizes = found.all()
+    last_line = _last_of_page(sizes[:limit], most_bytes)
+    rows = await session.execute(
         select(
             RequestRow.line,
             RequestRow.custom_id,
@@ -350,18 +363,26 @@ async def page(
             AnswerRow.line,
         )
         .outerjoin(AnswerRow, failed)
-        .where(RequestRow.batch_number == batch_number, RequestRow.line > after_line)
+        .where(*wanted, RequestRow.line <= last_line)
         .order_by(RequestRow.line)
-        .limit(limit + 1)
     )
-    if states:
-        wanted = wanted.where(RequestRow.state.in_(states))
-    rows = await session.execute(wanted)
-    found = [
+    lines = [
         Line(line, custom_id, RequestState(state), attempts, failures, seconds, error)
         for line, custom_id, state, attempts, failures, seconds, error in rows
     ]
-    return Page.of(found, limit)
+    return Page(lines, has_more=bool(sizes) and sizes[-1][0] > last_line)
+
+
+async def count_unanswered(session: AsyncSession, batch_number: int, *, up_to_line: int) -> int:
+    """Of a final batch, as many lines of its error file."""
+    counted = await session.scalar(
+        select(func.count()).where(
+            RequestRow.batch_number == batch_number,
+            RequestRow.line <= up_to_line,
+            RequestRow.state != RequestState.COMPLETED,
+        )
+    )
+    return counted or 0
 
 
 async def detail(

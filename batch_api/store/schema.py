@@ -63,10 +63,25 @@ def check_presence(path: Path, files: Path) -> None:
 
     A new one in its place would know none of the files, and the sweep at start would delete them.
     """
+    if has_lost_database(path, files):
+        raise DatabaseCorrupt(lost_database(path))
+
+
+def has_lost_database(path: Path, files: Path) -> bool:
+    """Whether it is empty or missing, although it once was more."""
     is_there = path.exists() and path.stat().st_size > 0
     wal = path.with_name(f"{path.name}-wal")
-    if not is_there and (wal.exists() or (files.is_dir() and any(files.iterdir()))):
-        raise _corrupt(path, "it is empty or missing, and there are files that it spoke of")
+    return not is_there and (wal.exists() or (files.is_dir() and any(files.iterdir())))
+
+
+def lost_database(path: Path) -> str:
+    """What to tell an operator then."""
+    folder = path.parent
+    return (
+        f"The database {path} is {'empty' if path.exists() else 'missing'}, and there are files "
+        "that it spoke of. Restore a copy that `batch-api backup` made: "
+        f"`mv {folder} {folder}.broken && cp -r BACKUP {folder}`."
+    )
 
 
 def _check(path: Path) -> None:

@@ -14,7 +14,7 @@ from batch_api.store import keys
 from batch_api.store.orders import NewKey, Orders
 from batch_api.store.tables import KeyRow
 from tests.api import keys as making
-from tests.api.conftest import START, Site, sdk
+from tests.api.conftest import START, Site, sdk, until
 
 
 async def status_for(site: Site, key: str | None) -> int:
@@ -279,3 +279,49 @@ async def last_use(site: Site) -> int | None:
     async with site.database.read() as session:
         (row,) = await keys.every(session)
         return row.last_used_at
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """What was logged, with its fields."""
+    return [{"level": record.levelname, **vars(record)} for record in caplog.records]
+
+
+async def test_a_key_that_is_made_or_revoked_is_logged_and_not_told(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "batch_api")
+    id, key = making.leave(site.settings, "team-a")
+    await site.keyring.take_orders_once()
+    await making.revoke(site.keyring, site.settings, id)
+
+    made, revoked = told(caplog)
+    assert (made["msg"], made["key"], made["tenant"]) == ("a key was made", id, "team-a")
+    assert (revoked["msg"], revoked["key"]) == ("a key was revoked", id)
+    assert key not in str(made) + str(revoked)
+
+
+async def test_however_many_wrong_keys_come_a_line_in_ten_seconds_tells_of_them(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    await making.make(site.keyring, site.settings, "default")
+    stop = asyncio.Event()
+
+    async with asyncio.TaskGroup() as group, asyncio.timeout(20):
+        group.create_task(site.keyring.run(stop))
+        await status_for(site, "sk-a-wrong-key")
+        await until(lambda: len(caplog.records) == 1)
+        for _ in range(3):
+            await status_for(site, "sk-a-wrong-key")
+        site.clock.turn(9)
+        making.leave(site.settings, "default")
+        await until(lambda: not Orders(site.settings.data_dir).waiting())  # a round later
+        assert len(caplog.records) == 1
+        site.clock.turn(1)
+        await until(lambda: len(caplog.records) == 2)
+        await status_for(site, None)
+        stop.set()
+
+    lines = told(caplog)
+    assert [line["requests"] for line in lines] == [1, 3, 1], "the last one at the stop"
+    assert {(line["level"], line["last_from"]) for line in lines} == {("WARNING", "127.0.0.1")}
+    assert "sk-a-wrong-key" not in str(lines)

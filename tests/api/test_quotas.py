@@ -1,6 +1,7 @@
 """What a tenant may take up: bytes, uploads at once, batches under way."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -69,6 +70,8 @@ async def test_what_does_not_fit_is_refused_until_something_is_deleted(site: Sit
         await site.upload(blob())
 
     assert (refused.value.status_code, refused.value.code) == (413, "insufficient_quota")
+    numbers = f"Limit {MIB}, stored {2 * SIZE}, coming in at least"
+    assert re.search(rf"{numbers} \d{{6}}\.", refused.value.message)
     assert refused.value.response.headers["x-should-retry"] == "false"
     assert len(site.blobs_on_disk()) == 2
     await site.client.files.delete(first)
@@ -214,7 +217,7 @@ async def test_batches_under_way_are_bounded_and_to_try_again_at_once_is_useless
         await begin_batch(site, id)
 
     assert refused.value.code == "rate_limit_exceeded"
-    assert "Limit 2" in refused.value.message
+    assert "Limit 2, active 2." in refused.value.message
     assert refused.value.response.headers["x-should-retry"] == "false"
     assert await begin_batch(site, id, **{"Idempotency-Key": "second"}) == second
     await end(site, first)
@@ -225,4 +228,4 @@ async def end(site: Site, batch_id: str) -> None:
     async with site.database.write.begin() as session:
         batch = await batches.get(session, batch_id)
         assert batch is not None
-        assert await batches.fail(session, batch.number, errors=[], now=START)
+        assert await batches.fail(session, batch.number, errors=[], now=START, webhook_urls=())

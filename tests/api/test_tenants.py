@@ -11,9 +11,11 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from batch_api.scheduler.finalizer import Finalizer
 from batch_api.scheduler.intake import Intake
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.schemas.ids import batch_id, file_id, part_id, upload_id
 from batch_api.store.blobs import Blobs
@@ -79,6 +81,10 @@ BY_ID: dict[str, Callable[[Ids], Call]] = {
     "GET /v1/batches/{id}/results": lambda ids: Call(f"/v1/batches/{ids.batch}/results"),
     "GET /v1/batches/{id}/lines": lambda ids: Call(f"/v1/batches/{ids.batch}/lines"),
     "GET /get_task_status/{id}": lambda ids: Call(f"/get_task_status/{ids.batch}"),
+    "GET /": lambda ids: Call(f"/?after={ids.batch}"),
+    "GET /batches/{id}": lambda ids: Call(f"/batches/{ids.batch}"),
+    "GET /batches/{id}/lines/{number}": lambda ids: Call(f"/batches/{ids.batch}/lines/1"),
+    "GET /new": lambda ids: Call(f"/new?file={ids.file}"),
 }
 """How each route is asked for what there is; to who is not its owner all of it is unknown."""
 
@@ -112,9 +118,13 @@ OF_THE_UPSTREAMS = {
     "POST /generate",
     "GET /health_check",
 }
+OF_THE_OPERATOR = {"GET /metrics"}
+"""Tell sums over all tenants: see `test_metrics`."""
+
 NEED_NO_KEY = {
     "GET /health",
     "GET /ready",
+    "GET /version",
     "GET /openapi.json",
     "HEAD /openapi.json",
     "GET /sign-in",
@@ -123,7 +133,13 @@ NEED_NO_KEY = {
     "GET /static/{path:path}",
 } | {f"GET /docs{rest}" for rest in ("", "/start.js", "/swagger-ui-bundle.js", "/swagger-ui.css")}
 
-PAGES = {"GET /", "GET /events"}
+PAGES = {
+    "GET /",
+    "GET /batches/{id}",
+    "GET /batches/{id}/lines/{number}",
+    "GET /new",
+    "GET /events",
+}
 """Without a key one is sent to where one signs in."""
 
 
@@ -167,6 +183,7 @@ class Tenant:
         for id in self.batches:
             calls += [Call(f"/v1/batches/{id}{of}") for of in ("", "/results", "/lines")]
             calls.append(Call(f"/get_task_status/{id}"))
+            calls += [Call(f"/batches/{id}{of}") for of in ("", "/lines/1")]
         return [await self.ask("GET", call) for call in calls]
 
     def known(self, own_upload: str) -> list[Ids]:
@@ -298,6 +315,7 @@ async def wind_up(site: Site) -> None:
         "settings": site.settings,
         "clock": site.clock,
         "wakeup": Wakeup(),
+        "metrics": SchedulerMetrics(CollectorRegistry()),
     }
     await Intake(upstreams=upstreams, **parts).validate_once()
     await Finalizer(**parts).finalize_once()
@@ -318,7 +336,15 @@ async def pair(site: Site) -> tuple[Tenant, Tenant]:
 
 def test_every_route_is_asked_what_it_tells_to_others(site: Site) -> None:
     """A new one belongs into one of these tables; where ids are spoken of, into the first."""
-    known = {*BY_ID, *CREATES, *LISTS, *OF_THE_UPSTREAMS, *NEED_NO_KEY, *PAGES}
+    known = {
+        *BY_ID,
+        *CREATES,
+        *LISTS,
+        *OF_THE_UPSTREAMS,
+        *OF_THE_OPERATOR,
+        *NEED_NO_KEY,
+        *PAGES,
+    }
     assert set(routes_of(site.app)) == known
 
 

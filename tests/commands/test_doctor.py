@@ -48,7 +48,7 @@ def test_what_is_wrong_is_told_with_what_to_do(lived_in: LivedIn) -> None:
         f"Wrong: {lived_in.spare_file_id}: Its {size} bytes are not on the disk. "
         "--repair forgets it, so that clients get a 404; a backup may have it."
     )
-    assert told[-1] == "1 things are wrong; --repair can mend 1 of them."
+    assert told[-1] == "One thing is wrong; --repair can mend it."
 
 
 def test_a_corrupt_database_is_told_and_a_backup_asked_for(lived_in: LivedIn) -> None:
@@ -59,6 +59,17 @@ def test_a_corrupt_database_is_told_and_a_backup_asked_for(lived_in: LivedIn) ->
 
     assert "Wrong: database: SQLite says: file is not a database." in told
     assert "Stop the server and restore a backup." in told
+    assert told.endswith("\nOne thing is wrong; --repair does not mend it.\n")
+
+
+def test_several_wrongs_are_counted(lived_in: LivedIn) -> None:
+    lived_in.blob(lived_in.spare_file_id).unlink()
+    lived_in.blob(lived_in.spare_file_id).with_name("file-orphan").write_bytes(b"x")
+    lived_in.execute("UPDATE batches SET completed_at = 1 WHERE id = ?", lived_in.running.id)
+
+    told = doctor(lived_in.data_dir, code=1).splitlines()
+
+    assert told[-1] == "3 things are wrong; --repair can mend 2 of them."
 
 
 def test_a_repair_says_what_it_mended_and_where_the_copy_is(lived_in: LivedIn) -> None:

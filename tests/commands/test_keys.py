@@ -3,18 +3,22 @@
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from batch_api.api.keys import Keyring
+from batch_api.cli import app
 from batch_api.clock import Clock
 from batch_api.commands.keys import KeyUnknown, create_key, list_keys, revoke_key
 from batch_api.settings import Settings
@@ -106,6 +110,22 @@ def test_what_can_not_be_done_is_said_in_one_sentence(
     assert refused.returncode == 2
     assert refused.stderr.startswith("batch-api: ")
     assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "seconds"), [("90m", 5400), ("12h", 43_200), ("30d", 2_592_000), ("2w", 1_209_600)]
+)
+def test_a_lifetime_is_of_minutes_hours_days_or_weeks(
+    tmp_path: Path, lifetime: str, seconds: int
+) -> None:
+    made = CliRunner().invoke(
+        app, ["keys", "create", "k", "--expires-in", lifetime, "--data-dir", str(tmp_path)]
+    )
+    assert made.exit_code == 0, made.output
+
+    with closing(sqlite3.connect(tmp_path / "batch-api.db")) as database:
+        ((told,),) = database.execute("SELECT expires_at - created_at FROM api_keys")
+    assert told == seconds
 
 
 async def test_a_key_made_before_the_first_start_opens_the_server(

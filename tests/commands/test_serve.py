@@ -38,8 +38,14 @@ def test_the_printed_lines_work_for_an_embedding_model(tmp_path: Path) -> None:
     assert all(isinstance(number, float) for number in vector)
 
 
-def test_the_printed_lines_work_for_an_upstream(tmp_path: Path) -> None:
-    with StandinProcess(tmp_path) as standin, Server(tmp_path, standin.url) as server:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_the_printed_lines_work_for_an_upstream(tmp_path: Path, host: str) -> None:
+    settings = {"host": host, "allow_anyone": True}
+    with (
+        StandinProcess(tmp_path) as standin,
+        Server(tmp_path, standin.url, settings=settings) as server,
+    ):
+        assert f"listens on {server.url}/v1 and " in server.log_tail()
         assert _paste(server) == answer_to("What is 2+2?") + "\n"
 
 

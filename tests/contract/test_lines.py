@@ -11,10 +11,12 @@ import pytest
 from openai import BadRequestError, NotFoundError
 from openai.types import Batch
 
-from tests.contract.conftest import Live, jsonl, request
+from batch_api.settings import Settings
+from tests.contract.conftest import WAIT_SECONDS, Live, jsonl, request
 from tests.standin import HANG, Fault
 
 REFUSED = Fault(status=400)
+UNENDED = ["pending", "leased"]
 
 
 async def results(live: Live, batch: Batch) -> bytes:
@@ -39,7 +41,7 @@ def custom_ids(content: bytes) -> list[str]:
 
 
 async def until_ended(live: Live, batch: Batch, count: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         while len(await lines(live, batch, state=["completed", "failed"])) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -177,6 +179,46 @@ async def test_without_a_file_there_are_no_results_but_lines_without_their_error
     assert [(line["state"], line["error"]) for line in told] == [
         ("completed", None),
         ("failed", None),
+    ]
+
+
+async def test_a_page_ends_early_where_errors_are_long_before_the_end_and_after_it(
+    live: Live,
+) -> None:
+    message = "x" * 900_000
+    long = Fault(status=400, body=json.dumps({"error": {"message": message}}))
+    texts = [f"{long}{n}" for n in range(10)]
+    batch = await live.start([request(f"row-{n}", t) for n, t in enumerate([*texts, f"{HANG}x"])])
+
+    async def pages() -> list[list[str]]:
+        found, after, has_more = [], 0, True
+        while has_more:
+            page = await page_of(live, batch, state="failed", after=after)
+            assert {line["error"]["message"] for line in page["data"]} == {message}
+            found.append([line["custom_id"] for line in page["data"]])
+            after, has_more = page["data"][-1]["line"], page["has_more"]
+        return found
+
+    async with asyncio.timeout(WAIT_SECONDS):
+        while len(await lines(live, batch, state=UNENDED)) != 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    expected = [[f"row-{n}" for n in range(9)], ["row-9"]]
+    assert await pages() == expected
+    await live.finish(await live.client.batches.cancel(batch.id), seconds_a_look=100)
+    assert await pages() == expected
+
+
+async def test_what_comes_before_a_page_is_not_looked_into(live: Live, settings: Settings) -> None:
+    batch = await live.run([request(f"row-{n}", f"{REFUSED}{n}") for n in range(6)])
+    file = settings.data_dir / "files" / str(batch.error_file_id)
+    kept = file.read_bytes().splitlines(keepends=True)[4:]
+    file.write_bytes(b"no line of ours\n" * 4 + b"".join(kept))
+
+    told = await lines(live, batch, after=4)
+
+    assert [(line["custom_id"], line["error"]["status_code"]) for line in told] == [
+        ("row-4", 400),
+        ("row-5", 400),
     ]
 
 

@@ -1,5 +1,6 @@
 """SIGTERM: what is under way may end within the grace period, the rest waits for the next start."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -82,6 +83,9 @@ def test_what_is_under_way_ends_well_within_the_grace_period(
             assert upload.recv(12) == b"HTTP/1.1 200"
         assert chat.recv(12) == b"HTTP/1.1 200"
         assert server.wait_until_ended() == 0
+        stopping, stopped = map(json.loads, server.log_tail().splitlines()[-2:])
+        assert (stopping["message"], stopping["signal"]) == ("stopping", "SIGTERM")
+        assert stopped["message"] == "stopped"
         server.start()
         assert b'"filename":"a.txt"' in server.fetch("/v1/files").replace(b": ", b":")
 

@@ -30,10 +30,17 @@ class Hanging:
         raise AssertionError
 
 
-async def _answer_a(request: web.Request) -> web.StreamResponse:
-    if (await request.json())["model"] != "a":
-        return web.json_response({"error": {}}, status=404)
-    return web.json_response({"model": "a", "choices": []})
+class Answering:
+    """It has the model `a`."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if (await request.json())["model"] != "a":
+            self.refused += 1
+            return web.json_response({"error": {}}, status=404)
+        return web.json_response({"model": "a", "choices": []})
 
 
 @pytest.fixture
@@ -42,8 +49,13 @@ def hanging() -> Hanging:
 
 
 @pytest.fixture
-async def upstreams(hanging: Hanging) -> AsyncIterator[Upstreams]:
-    async with served(_answer_a) as a, served(hanging.answer) as b:
+def answering() -> Answering:
+    return Answering()
+
+
+@pytest.fixture
+async def upstreams(answering: Answering, hanging: Hanging) -> AsyncIterator[Upstreams]:
+    async with served(answering.answer) as a, served(hanging.answer) as b:
         both = Upstreams([a, b], timeout_seconds=TIME_LIMIT_SECONDS, most_in_flight=MOST)
         yield both
         await both.close()
@@ -76,12 +88,13 @@ async def test_while_one_line_tries_it_the_others_give_up_their_lanes(
 
 
 async def test_who_waits_to_be_alone_there_holds_up_nobody_elsewhere(
-    upstreams: Upstreams, hanging: Hanging
+    upstreams: Upstreams, answering: Answering, hanging: Hanging
 ) -> None:
     first = asyncio.create_task(send(upstreams, "b"))
     await until(lambda: hanging.asked == 1)
+    refused = answering.refused
     suspect = asyncio.create_task(send(upstreams, "b", suspicion=4))
-    await until(lambda: upstreams.waiting == 1)
+    await until(lambda: answering.refused == refused + 1)  # and so it waits for the other one
 
     assert (await send(upstreams, "a")).status == 200
 

@@ -2,11 +2,12 @@ import asyncio
 
 import pytest
 
-from batch_api.lifecycle import BatchStatus
+from batch_api.lifecycle import BatchStatus, DeliveryState
 from batch_api.settings import Settings
-from batch_api.store import batches
+from batch_api.store import batches, deliveries
 from batch_api.store.batches import Tally, Usage
 from batch_api.store.database import DATABASE_NAME
+from batch_api.store.deliveries import Attempt
 from batch_api.store.inspection import inspect
 from batch_api.store.pages import UnknownCursor
 from batch_api.store.tables import BatchRow, IdempotencyKeyRow
@@ -30,7 +31,7 @@ async def finish(site: Site, number: int, answer: bytes = b"{}\n") -> None:
     async with site.database.write.begin() as session:
         await batches.tally(session, number, Tally(completed=total, failed=0, usage=Usage()))
         assert await batches.cut_off(session, number, now=now)
-        assert await batches.finish(session, number, left, final, now=now)
+        assert await batches.finish(session, number, left, final, now=now, webhook_urls=())
 
 
 async def remove(site: Site, number: int) -> bool:
@@ -136,7 +137,7 @@ class TestRemoval:
     async def test_a_removed_batch_is_no_cursor(self, site: Site) -> None:
         number = await rows.add_batch(site.database)
         async with site.database.write.begin() as session:
-            await batches.fail(session, number, errors=["no"], now=1.0)
+            await batches.fail(session, number, errors=["no"], now=1.0, webhook_urls=())
         await remove(site, number)
 
         async with site.database.read() as session:
@@ -249,3 +250,21 @@ async def test_a_server_at_work_keeps_house_by_itself(site: Site) -> None:
         while await rows.outcomes(site.database, number) or "file-orphan" in site.blobs_on_disk():
             site.clock.steady += 3_600
             await asyncio.sleep(_LOOK_SECONDS)
+
+
+class TestDeliveries:
+    async def test_what_was_delivered_or_given_up_goes_after_a_week_and_what_waits_never(
+        self, site: Site
+    ) -> None:
+        for number, state in enumerate(DeliveryState, start=1):
+            await rows.add_batch(site.database, f"batch_{number}")
+            async with site.database.write.begin() as session:
+                assert await batches.fail(
+                    session, number, errors=["no"], now=START, webhook_urls=["https://a/"]
+                )
+                attempt = Attempt(number, state, next_at=START)
+                assert await deliveries.record(session, attempt, now=START)
+
+        for days, forgotten in [(6.9, 0), (7.1, 2), (99, 0)]:
+            site.clock.wall = START + days * DAY
+            assert await site.housekeeper.forget_deliveries_once() == forgotten

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from batch_api.store.backup import back_up
 from batch_api.store.database import Database
+from batch_api.store.inspecting.folder import Uninspectable
+from batch_api.store.inspection import inspect
 from batch_api.store.schema import DatabaseCorrupt
 from batch_api.store.wal import fault_of_wal
 
@@ -97,11 +100,6 @@ async def count_files(folder: Path) -> int:
         ),
         pytest.param(overwrite(DATABASE, 0.2, b"\xff" * PAGE), id="middle"),
         pytest.param(lambda folder: os.truncate(folder / DATABASE, 5 * PAGE), id="cut short"),
-        pytest.param(lambda folder: os.truncate(folder / DATABASE, 0), id="empty"),
-        pytest.param(lambda folder: (folder / DATABASE).unlink(), id="missing"),
-        pytest.param(
-            both(without_wal, lambda folder: (folder / DATABASE).unlink()), id="all missing"
-        ),
         pytest.param(lambda folder: (folder / DATABASE).write_text("hello"), id="text"),
         pytest.param(overwrite(WAL, 0, b"garbage!" * 4), id="header of the log"),
         pytest.param(overwrite(WAL, 0.5, b"\xff" * 100), id="middle of the log"),
@@ -116,6 +114,45 @@ async def test_a_spoilt_database_is_refused_and_nothing_is_swept(
     with pytest.raises(DatabaseCorrupt, match=r"is corrupt \(.+\); restore a copy .+ \.recover"):
         await Database.open(spoilt)
 
+    assert (spoilt / "files" / "file-0").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        pytest.param(lambda folder: os.truncate(folder / DATABASE, 0), "empty", id="empty"),
+        pytest.param(lambda folder: (folder / DATABASE).unlink(), "missing", id="missing"),
+        pytest.param(
+            both(without_wal, lambda folder: os.truncate(folder / DATABASE, 0)),
+            "empty",
+            id="all empty",
+        ),
+        pytest.param(
+            both(without_wal, lambda folder: (folder / DATABASE).unlink()),
+            "missing",
+            id="all missing",
+        ),
+    ],
+)
+async def test_a_lost_database_is_to_be_restored_say_server_doctor_and_backup(
+    spoilt: Path, damage: Damage, told: str, tmp_path: Path
+) -> None:
+    damage(spoilt)
+    sentence = (
+        f"The database {spoilt / DATABASE} is {told}, and there are files that it spoke of. "
+        "Restore a copy that `batch-api backup` made: "
+        f"`mv {spoilt} {spoilt}.broken && cp -r BACKUP {spoilt}`."
+    )
+
+    with pytest.raises(DatabaseCorrupt) as refused:
+        await Database.open(spoilt)
+    assert str(refused.value) == sentence
+    with pytest.raises(Uninspectable) as refused_too:
+        inspect(spoilt)
+    assert str(refused_too.value) == sentence
+    with pytest.raises(Uninspectable) as refused_as_well:
+        back_up(spoilt, tmp_path / "backup")
+    assert str(refused_as_well.value) == sentence
     assert (spoilt / "files" / "file-0").exists()
 
 

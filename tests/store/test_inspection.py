@@ -5,12 +5,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
-from batch_api.store.database import DATABASE_NAME
+from batch_api.store.database import DATABASE_NAME, take
 from batch_api.store.inspecting.findings import Kind
 from batch_api.store.inspecting.folder import Uninspectable
 from batch_api.store.inspecting.soundness import is_known_to_corrupt
@@ -298,6 +299,33 @@ def test_a_server_at_work_is_all_right(lived_in: LivedIn) -> None:
 
     assert found.is_running
     assert kinds(found) == [(Kind.ORPHANED_BYTES, "file-old")]
+
+
+@pytest.mark.parametrize("name", ["spare_file_id", "output_file_id"])
+def test_while_a_deep_look_reads_files_a_server_can_empty_its_journal(
+    lived_in: LivedIn, name: str
+) -> None:
+    """However long that takes: no transaction is held open."""
+    id = lived_in.spare_file_id if name == "spare_file_id" else lived_in.completed.output_file_id
+    lived_in.blob(id).unlink()
+    os.mkfifo(lived_in.blob(id))  # whoever reads it waits for us
+    lived_in.execute("UPDATE files SET bytes = 0 WHERE id = ?", id)
+    lock = take(lived_in.data_dir)
+
+    with ThreadPoolExecutor() as pool, lived_in.database() as server:
+        looking = pool.submit(inspect, lived_in.data_dir, deep=True)
+        with lived_in.blob(id).open("wb"):
+            server.execute("UPDATE files SET filename = 'later' WHERE id = ?", [id])
+            server.commit()
+            emptied = server.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        while not wait([looking], timeout=0.01).done:
+            with suppress(OSError):  # nobody reads it now
+                os.close(os.open(lived_in.blob(id), os.O_WRONLY | os.O_NONBLOCK))
+    os.close(lock)
+
+    assert emptied == (0, 0, 0)
+    assert {kind for kind, _ in kinds(looking.result())} <= {Kind.DAMAGED_BYTES, Kind.WRONG_RESULTS}
+    assert looking.result().is_running
 
 
 @pytest.mark.parametrize(

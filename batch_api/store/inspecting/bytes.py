@@ -26,6 +26,9 @@ _RESULTS = f"""
     SELECT output_file_id FROM batches WHERE status NOT IN ({_FINAL})
     UNION ALL SELECT error_file_id FROM batches WHERE status NOT IN ({_FINAL})
 """  # noqa: S608
+_STILL_A_RESULT = """
+    SELECT 1 FROM batches WHERE :id IN (output_file_id, error_file_id) AND removed_at IS NULL
+"""
 _STILL_KNOWN = "SELECT 1 FROM files WHERE id = :id UNION ALL SELECT 1 FROM parts WHERE id = :id"
 
 _FRESH_SECONDS = 3600.0
@@ -64,16 +67,20 @@ class Bytes:
                 what = f"Its input {id} ends before its last line, and it is not over."
                 yield Finding(Kind.MISSING_INPUT, batch_id, what)
 
-    def damaged(self, *, deep: bool) -> Iterator[Finding]:
-        """`deep`: their SHA-256 too."""
-        for id, (bytes, sha256) in self.known.items():
+    def damaged(self) -> Iterator[Finding]:
+        for id, (bytes, _) in self.known.items():
             blob = self._folder.blobs.get(id)
-            if blob is None:
-                continue
-            if blob.bytes != bytes:
+            if blob is not None and blob.bytes != bytes:
                 what = f"It has {blob.bytes} bytes on the disk, and should have {bytes}."
                 yield Finding(Kind.DAMAGED_BYTES, id, what)
-            elif deep and sha256 and self._sha256(id) not in (sha256, None):
+
+    def altered(self) -> Iterator[Finding]:
+        """Those that have their size and not their SHA-256. Reads them, and not the database."""
+        for id, (bytes, sha256) in self.known.items():
+            blob = self._folder.blobs.get(id)
+            if blob is None or blob.bytes != bytes or sha256 is None:
+                continue
+            if self._sha256(id) not in (sha256, None):
                 yield Finding(Kind.DAMAGED_BYTES, id, "Its bytes are not the ones it came with.")
 
     def orphaned(self, *, now: float) -> Iterator[Finding]:
@@ -118,6 +125,8 @@ def is_still_so(folder: Folder, finding: Finding) -> bool:
             return are_gone(folder.path / BLOBS_FOLDER, needed_blobs(folder.database))
         case Kind.MISSING_BYTES | Kind.DAMAGED_BYTES:
             return _is_known(folder.database, finding.subject)
+        case Kind.WRONG_RESULTS:
+            return _is_a_result(folder.database, finding.subject)
         case Kind.ORPHANED_BYTES:
             return folder.blob_path(finding.subject).exists()
         case _:
@@ -126,3 +135,7 @@ def is_still_so(folder: Folder, finding: Finding) -> bool:
 
 def _is_known(database: sqlite3.Connection, id: str) -> bool:
     return database.execute(_STILL_KNOWN, {"id": id}).fetchone() is not None
+
+
+def _is_a_result(database: sqlite3.Connection, id: str) -> bool:
+    return database.execute(_STILL_A_RESULT, {"id": id}).fetchone() is not None

@@ -17,6 +17,7 @@ from pathlib import Path
 from batch_api.errors import Unusable
 from batch_api.store.blobs import BLOBS_FOLDER
 from batch_api.store.database import DATABASE_NAME, LOCK_NAME
+from batch_api.store.schema import has_lost_database, lost_database
 
 _BUSY_SECONDS = 10.0
 _JOURNALS = ("-wal", "-journal")
@@ -35,7 +36,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """`database` is in a read transaction: what it says is of one moment."""
+    """`database` is in a read transaction, until it is let go: what it says is of one moment."""
 
     path: Path
     database: sqlite3.Connection
@@ -46,8 +47,16 @@ class Folder:
 
     def begin_anew(self) -> None:
         """From here on the database tells of a later moment."""
-        self.database.execute("ROLLBACK")
+        self.let_go()
         self.database.execute("BEGIN")
+
+    def let_go(self) -> None:
+        """From here on each statement tells of its own moment.
+
+        For what takes long: while a transaction reads, a server can't begin its journal anew.
+        """
+        if self.database.in_transaction:
+            self.database.execute("ROLLBACK")
 
     def blob_path(self, name: str) -> Path:
         return self.path / BLOBS_FOLDER / name
@@ -69,6 +78,8 @@ def opened(path: Path, *, is_ours: bool = False) -> Iterator[Folder]:
 
 def check_is_there(path: Path) -> None:
     """Raises Uninspectable."""
+    if has_lost_database(path / DATABASE_NAME, path / BLOBS_FOLDER):
+        raise Uninspectable(lost_database(path / DATABASE_NAME))
     if not (path / DATABASE_NAME).is_file():
         raise Uninspectable(f"There is no {DATABASE_NAME} in the folder {path}.")
 

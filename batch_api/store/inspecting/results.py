@@ -11,7 +11,12 @@ from batch_api.store.inspecting.findings import Finding, Kind
 from batch_api.store.inspecting.folder import Folder
 from batch_api.store.inspecting.promise import Batch
 
-_EXPECTED = "SELECT custom_id FROM requests WHERE batch_number = ? AND state {} ? ORDER BY line"
+_EXPECTED = """
+    SELECT line, custom_id FROM requests
+    WHERE batch_number = :batch AND line > :after AND (state = 'completed') = :is_output
+    ORDER BY line LIMIT :lines
+"""
+_PAGE_LINES = 1000
 _SHOWN = 100
 
 
@@ -62,14 +67,20 @@ def _has_row(database: sqlite3.Connection, id: str) -> bool:
 
 def _difference(folder: Folder, batch: Batch, name: str, id: str) -> str | None:
     is_output = name == "output"
-    expected = folder.database.execute(
-        _EXPECTED.format("=" if is_output else "!="), [batch.number, RequestState.COMPLETED]
-    )
+    expected = _expected(folder.database, batch, is_output=is_output)
     try:
         with folder.blob_path(id).open("rb") as lines:
-            return _first_difference((row[0] for row in expected), lines, is_output=is_output)
+            return _first_difference(expected, lines, is_output=is_output)
     except FileNotFoundError:  # deleted by now, if a server runs
         return None
+
+
+def _expected(database: sqlite3.Connection, batch: Batch, *, is_output: bool) -> Iterator[str]:
+    """The custom_ids; no statement is open while one of them is compared with its line."""
+    page = {"batch": batch.number, "is_output": is_output, "lines": _PAGE_LINES, "after": 0}
+    while rows := database.execute(_EXPECTED, page).fetchall():
+        yield from (custom_id for _, custom_id in rows)
+        page["after"], _ = rows[-1]
 
 
 def _first_difference(
