@@ -105,13 +105,17 @@ def _watch(server: Server, *, minutes: float) -> list[Sample]:
         while time.monotonic() < begun + minutes * 60:
             _let_pages_live(pages, _SAMPLE_SECONDS)
             now, cpu_now = time.monotonic(), server.cpu_seconds()
+            (list_heap, list_nodes), (heap, nodes) = (_of_page(session) for _, session in pages)
             samples.append(
                 Sample(
-                    (now - begun) / 60,
-                    *(figure for _, session in pages for figure in _of_page(session)),
-                    _browser_bytes() / _MIB,
-                    psutil.Process(server.pid).memory_info().rss / _MIB,
-                    100 * (cpu_now - cpu) / (now - seen_at),
+                    minutes=(now - begun) / 60,
+                    list_heap_mib=list_heap,
+                    list_nodes=list_nodes,
+                    activity_heap_mib=heap,
+                    activity_nodes=nodes,
+                    browser_rss_mib=_browser_bytes() / _MIB,
+                    server_rss_mib=psutil.Process(server.pid).memory_info().rss / _MIB,
+                    server_cpu_percent=100 * (cpu_now - cpu) / (now - seen_at),
                 )
             )
             seen_at, cpu = now, cpu_now

@@ -4,7 +4,6 @@ All go to build/screenshots; the few that README shows, to docs/screenshots.
 """
 
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -35,7 +34,10 @@ PAGES = {
     "storage": "/storage",
     "playground": "/playground",
 }
-IN_README = ("batches-wide-light", "batch-wide-dark", "activity-wide-light", "workers-wide-dark")
+IN_README = (
+    *("batches-wide-light.png", "batch-wide-dark.png"),
+    *("activity-wide-light.png", "workers-wide-dark.png"),
+)
 
 _MOST_BYTES = 150_000
 _START_SECONDS = 120
@@ -44,8 +46,9 @@ _FINAL = ("completed", "failed", "expired", "cancelled")
 
 
 def main() -> None:
-    EVERYTHING.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, _server(Path(folder)) as url:
+    for folder in (EVERYTHING, SHOWN):
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as data, _server(Path(data)) as url:
         client = OpenAI(base_url=f"{url}/v1", api_key="none")
         ids = _live(client)
         with sync_playwright() as playwright:
@@ -53,7 +56,6 @@ def main() -> None:
             for size in SIZES:
                 for scheme in ("light", "dark"):
                     _take_all(browser, url, ids, size=size, scheme=scheme)
-    _keep_what_is_shown()
 
 
 def _live(client: OpenAI) -> Mapping[str, str]:
@@ -114,7 +116,10 @@ def _take_all(
         if name == "playground":
             _talk(page)
         page.wait_for_timeout(_SETTLE_MS)
-        page.screenshot(path=EVERYTHING / f"{name}-{size}-{scheme}.png", full_page=True)
+        picture = f"{name}-{size}-{scheme}.png"
+        page.screenshot(path=EVERYTHING / picture, full_page=True)
+        if picture in IN_README:
+            _take_for_readme(page, SHOWN / picture)
     context.close()
 
 
@@ -124,12 +129,11 @@ def _talk(page: Page) -> None:
     page.get_by_label("Your message").press("Control+Enter")
 
 
-def _keep_what_is_shown() -> None:
-    SHOWN.mkdir(parents=True, exist_ok=True)
-    for name in IN_README:
-        picture = EVERYTHING / f"{name}.png"
-        assert picture.stat().st_size <= _MOST_BYTES, f"{picture} is too large for the repository"
-        shutil.copy(picture, SHOWN)
+def _take_for_readme(page: Page, picture: Path) -> None:
+    """What is seen without scrolling."""
+    page.screenshot(path=picture)
+    size = picture.stat().st_size
+    assert size <= _MOST_BYTES, f"{picture} is too large for the repository: {size} bytes"
 
 
 @contextmanager

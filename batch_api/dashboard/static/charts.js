@@ -59,7 +59,7 @@ function line([, label, name, isFilled]) {
 
 function made(figure, data) {
   const place = figure.querySelector(".plot");
-  return new uPlot({
+  const chart = new uPlot({
     width: place.clientWidth,
     height: HEIGHT,
     legend: { live: true },
@@ -68,6 +68,9 @@ function made(figure, data) {
     axes: [axis({ values: moments, space: 70 }), axis({ size: 54, values: (_chart, values) => values.map(number) })],
     series: [{ label: "at", value: moment }, ...KINDS[figure.dataset.chart].map(line)],
   }, data, place);
+  // Its legend is a table, of rows with one head each.
+  place.querySelectorAll("th").forEach((head) => { head.scope = "row"; });
+  return chart;
 }
 
 function draw(section, series) {
