@@ -3,6 +3,8 @@
 import asyncio
 import os
 import re
+import secrets
+from base64 import b64encode
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,11 +32,15 @@ keys = typer.Typer(
 )
 app.add_typer(keys, name="keys")
 
+webhooks = typer.Typer(help="What the receivers of webhooks need.", no_args_is_help=True)
+app.add_typer(webhooks, name="webhooks")
+
 _WRONGLY_CALLED = 2
 
 _Error = TypeVar("_Error", bound=Exception)
 _TENANT = r"[a-z0-9][a-z0-9_-]{0,63}"
 _NAME_CHARACTERS = 100
+_SECRET_BYTES = 32
 _LIFETIME = r"[1-9][0-9]{0,4}[mhdw]"
 _SERVICE_LINK = re.compile(r"BATCH_API_(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP)(_.+)?)")
 
@@ -252,6 +258,12 @@ def revoke_key(
 
     settings = _settings(data_dir=data_dir)
     _run(revoke_key(settings.data_dir, id), settings)
+
+
+@webhooks.command("secret")
+def make_webhook_secret() -> None:
+    """Print a fresh one: for BATCH_API_WEBHOOK_SECRET, and for those who check signatures."""
+    typer.echo(f"whsec_{b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}")
 
 
 @app.command()

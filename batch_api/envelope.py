@@ -87,7 +87,8 @@ def validate(model: type[_Model], value: Any) -> _Model:
 
 
 class RequestIds:
-    """Outermost of ours, so that the answer to an unexpected exception has its id too.
+    """Outermost of ours, but for who counts, so that the answer to an unexpected exception has its
+    id too.
 
     What a route leaves in its request's `state.headers` is sent as well, with errors too.
     """

@@ -28,6 +28,8 @@ WINDOWS = {
     "finalization_strand": "a batch's files are published, its end not committed",
     "terminal_overwrite": "a finalizer is about to commit the end that it has in mind",
     "recovery_crash_loop": "the leases of a dead process are taken back, its blobs not swept",
+    "webhook_lost": "a batch has ended, its receiver not told",
+    "webhook_told_twice": "a receiver has answered, and it is not recorded",
     "replicas_execute_once": "a data folder is about to be locked",
 }
 

@@ -50,6 +50,14 @@ class UploadStatus(StrEnum):
     EXPIRED = "expired"
 
 
+class DeliveryState(StrEnum):
+    """What has become of an event that a receiver is to hear of; `pending` is left once."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+
+
 _NEXT_STATUS: dict[BatchStatus, set[BatchStatus]] = {
     BatchStatus.VALIDATING: {BatchStatus.IN_PROGRESS, BatchStatus.FAILED, BatchStatus.CANCELLING},
     BatchStatus.IN_PROGRESS: {BatchStatus.FINALIZING, BatchStatus.CANCELLING},

@@ -1,5 +1,6 @@
 """What two deployments may want different. Built once, by a command, and passed on."""
 
+from base64 import b64decode
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,10 +20,28 @@ CLIENT_TIMEOUT_SECONDS = 75.0
 """Longer than load balancers leave a connection idle, so that it is theirs to close."""
 
 
+_ADDRESS = r"([a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?"
+WEBHOOK_HOST = rf"^{_ADDRESS}$"
+WEBHOOK_URL = rf"^https?://{_ADDRESS}([/?][!$-\[\]-~]*)?$"
+"""Stricter than URLs are: all that read one must see the same host in it."""
+
+
 def place_of_model(model: str) -> str:
     """The bundled one may be called by its name."""
     is_bundled = model == DEMO_MODEL_NAME and not Path(model).is_dir()
     return str(DEMO_MODEL) if is_bundled else model
+
+
+def signing_secret(secret: SecretStr) -> SecretStr | None:
+    """Empty: none. Raises ValueError, without the secret, for what SDKs would read otherwise."""
+    told = secret.get_secret_value()
+    try:
+        key = b64decode(told.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if told and not (told.startswith("whsec_") and 24 <= len(key) <= 64):
+        raise ValueError("it must be one that `batch-api webhooks secret` prints")
+    return secret if told else None
 
 
 Model = Annotated[str, AfterValidator(place_of_model)]
@@ -36,6 +55,8 @@ Host = Annotated[str, StringConstraints(to_lower=True, pattern=r"^(\*|[^\s/:]+|[
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$")]
 Window = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,3}[hd]$")]
 Days = Annotated[float, Field(gt=0)]
+WebhookUrl = Annotated[str, StringConstraints(max_length=2048, pattern=WEBHOOK_URL)]
+WebhookHost = Annotated[str, StringConstraints(to_lower=True, pattern=WEBHOOK_HOST)]
 GraceSeconds = Annotated[float, Field(ge=0)]
 
 
@@ -73,6 +94,9 @@ class Settings(BaseSettings):
 
     upstream: tuple[Url, ...] = ()
     """Base URLs; none: start own workers."""
+    workers: tuple[Url, ...] = ()
+    """Where the dashboard looks how they are, if something stands in front of them; none: at the
+    upstreams."""
 
     max_file_bytes: AtLeastOne = 512 * MIB
     max_batch_file_bytes: AtLeastOne = 200 * MIB
@@ -118,6 +142,13 @@ class Settings(BaseSettings):
     keep_results_days: Days | None = None
     keep_batches_days: Days | None = None
     """After their end."""
+
+    webhook_urls: tuple[WebhookUrl, ...] = ()
+    """That are told of the end of every batch."""
+    webhook_hosts: tuple[WebhookHost, ...] = ()
+    """To which batches may have their own end told: `host` for the usual port, or `host:port`."""
+    webhook_secret: Annotated[SecretStr, AfterValidator(signing_secret)] | None = None
+    """That webhooks are signed with."""
 
     failpoints: str = ""
     """Only tests set it: where to die or to sleep."""

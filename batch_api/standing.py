@@ -64,10 +64,14 @@ class Standing:
         """A request of a batch is finding out whether it works again."""
         return self.is_open and self._batch_visits > 0
 
+    @property
+    def width(self) -> int:
+        """Requests of batches that may be there at once, as it stands."""
+        return 1 if self.is_open else int(self._width)
+
     def admits(self, suspicion: int) -> bool:
         """Whether a request of a batch may go there now."""
-        room = 1 if self.is_open else int(self._width)
-        return self._batch_visits < min(room, self._tightest, company(self._most, suspicion))
+        return self._batch_visits < min(self.width, self._tightest, company(self._most, suspicion))
 
     def begin(self, *, suspicion: int = 0, is_batch: bool) -> Visit:
         if len(self._visits) == 1:

@@ -34,6 +34,8 @@ _SOON_SECONDS = 5
 
 _REST_SECONDS = 1.0
 _MOST_REST_SECONDS = 120.0
+_MODELS_BYTES = 4 * 1024 * 1024
+"""Of a list of models: tens of thousands of them."""
 _PIECE_BYTES = 16 * 1024  # of a stream: what waits for a client that takes nothing
 
 
@@ -74,8 +76,8 @@ class Upstream:
         is_starting: bool = False,
     ) -> None:
         """`is_starting`: nobody need be told that it doesn't answer yet."""
-        self._url = url.rstrip("/").removesuffix("/v1")
-        self.shown = without_userinfo(self._url)
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self.shown = without_userinfo(self.url)
         """Its URL, for operators; to tenants it is just the upstream."""
         self.standing = Standing(most=most_in_flight)
         self.is_starting = is_starting
@@ -152,7 +154,7 @@ class Upstream:
     async def _request(self, call: Call) -> aiohttp.ClientResponse:
         return await self._session.request(
             call.method,
-            self._url + call.path,
+            self.url + call.path,
             data=call.body or None,
             headers={"content-type": "application/json", **call.headers},
             allow_redirects=False,
@@ -182,7 +184,7 @@ class Upstream:
         try:
             response = await self._request(Call("GET", "/v1/models", b"", {}, self._soon))
             with closing(response):
-                return response, await _read(response, self._patience.bytes)
+                return response, await _read(response, min(self._patience.bytes, _MODELS_BYTES))
         except _TROUBLES as error:
             raise self._silent(error) from error
 
@@ -340,10 +342,12 @@ def without_userinfo(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+def retry_after_seconds(
+    headers: Mapping[str, str], *, most: float = _MOST_REST_SECONDS
+) -> float | None:
     """What the upstream wishes, within reason; a date, or nonsense, counts as not given."""
     try:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:
         return None
-    return min(max(seconds, 0.0), _MOST_REST_SECONDS) if isfinite(seconds) else None
+    return min(max(seconds, 0.0), most) if isfinite(seconds) else None

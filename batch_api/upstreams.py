@@ -48,15 +48,35 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The model objects of the upstreams that tell theirs, each id once."""
+    """The model objects of the upstreams that tell theirs, each id once: as one that is ready."""
 
     objects: list[dict[str, Any]]
     are_all: bool
     """Whether every upstream told."""
 
     @property
+    def ready(self) -> list[dict[str, Any]]:
+        """Those that can be asked something now, as far as is known."""
+        return [model for model in self.objects if _is_ready(model)]
+
+    @property
     def ids(self) -> frozenset[str]:
         return frozenset(model["id"] for model in self.objects)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """How an upstream stands."""
+
+    url: str
+    is_up: bool
+    in_flight: int
+    limit: int
+    """Of requests of batches at once."""
+    is_on_trial: bool
+    """It was down, and a request of a batch is finding out whether it works again."""
+    rest_seconds: float
+    """Until it is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +133,11 @@ class Upstreams:
         await self._session.close()
 
     @property
+    def urls(self) -> list[str]:
+        """Of the servers themselves, without `/v1`; there may be a password in them."""
+        return [upstream.url for upstream in self._upstreams]
+
+    @property
     def longest_rest_seconds(self) -> float:
         """Until all of them can be asked again."""
         return max(map(_rest_seconds, self._upstreams))
@@ -135,6 +160,19 @@ class Upstreams:
     def count(self, *, up: bool) -> int:
         """Of those that answer, as far as is known; or of the others."""
         return sum(upstream.is_up == up for upstream in self._upstreams)
+
+    def facts(self) -> list[Facts]:
+        return [
+            Facts(
+                url=each.shown,
+                is_up=each.is_up,
+                in_flight=each.standing.in_flight,
+                limit=each.standing.width,
+                is_on_trial=each.standing.is_on_trial,
+                rest_seconds=each.rest_seconds,
+            )
+            for each in self._upstreams
+        ]
 
     @asynccontextmanager
     async def open(
@@ -191,7 +229,8 @@ class Upstreams:
         if len(failures) == len(results):
             raise failures[0]
         told = [result for result in results if isinstance(result, list)]
-        by_id = {model["id"]: model for models in told for model in models}
+        every = sorted((model for models in told for model in models), key=_is_ready)
+        by_id = {model["id"]: model for model in every}
         return Models(list(by_id.values()), are_all=len(told) == len(results))
 
     async def statuses(self, path: str) -> list[int | None]:
@@ -319,6 +358,11 @@ async def _models_or_failure(upstream: Upstream) -> list[dict[str, Any]] | Upstr
         return await upstream.models()
     except UpstreamUnusable as failure:
         return failure
+
+
+def _is_ready(model: Mapping[str, Any]) -> bool:
+    """Our own workers say when they are not."""
+    return model.get("ready") is not False
 
 
 def _may_repeat(error: UpstreamBroke) -> bool:

@@ -12,8 +12,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "batch_api"
 
-_BASIC = {"waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
+_BASIC = {"origins", "waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
 _UPSTREAMS = {"upstream", "upstreams", "unusable"}
+_SERVERS = {"about", "envelope", "metrics", "queries", "__version__"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
 MAY_IMPORT = {
     "clock": set(),
@@ -25,14 +26,18 @@ MAY_IMPORT = {
     "engine": set(),
     "schemas": {"lifecycle"},
     "failpoints": {"errors"},
-    "store": {"failpoints", "lifecycle", "errors"},
+    "store": {"failpoints", "lifecycle", "errors", "origins"},
     "problems": {"errors"},
     "envelope": {"errors", "problems"},
     "connection": {"errors"},
     "forbidden": {"errors"},
     "gate": {"envelope", "errors"},
+    "about": {"__version__"},
     "disconnect": set(),
+    "metrics": {"__version__"},
     "standing": set(),
+    "origins": set(),
+    "receivers": {"upstream"},
     "unusable": set(),
     "upstream": {"standing", "unusable", "schemas"},
     "upstreams": {"upstream", "standing", "unusable", "schemas", "waiting"},
@@ -40,12 +45,10 @@ MAY_IMPORT = {
     "waiting": set(),
     "client": {"errors", "lifecycle", "schemas"},
     "supervisor": {"errors", "waiting"},
-    "api": {"store", "schemas", "envelope", "disconnect", "forbidden", "queries", "__version__"}
-    | _UPSTREAMS
-    | _BASIC,
+    "api": {"store", "schemas", "disconnect", "forbidden"} | _SERVERS | _UPSTREAMS | _BASIC,
+    "scheduler": {"store", "schemas", "forbidden", "metrics", "receivers"} | _UPSTREAMS | _BASIC,
+    "worker": {"engine", "schemas", "disconnect"} | _SERVERS | _BASIC,
     "dashboard": {"api", "store", "schemas", "envelope", "__version__"} | _UPSTREAMS | _BASIC,
-    "scheduler": {"store", "schemas", "forbidden"} | _UPSTREAMS | _BASIC,
-    "worker": {"engine", "schemas", "envelope", "disconnect", "queries"} | _BASIC,
 }
 """By part of the package. `cli` and `commands` build the object graph and may import all."""
 

@@ -9,6 +9,11 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from batch_api.commands.serve import WebhooksUnsigned, check_webhooks
+from batch_api.settings import Settings
 from tests.server import Server
 
 _SECONDS = 60
@@ -118,6 +123,71 @@ def test_a_model_that_can_not_be_loaded_ends_the_server(tmp_path: Path) -> None:
     sentences = [line for line in refused.split("\n") if line.startswith("batch-api: ")]
     assert "no/such-model" in sentences[0]
     assert sentences[-1] == "batch-api: The worker for no/such-model can't run."
+
+
+def test_webhooks_that_nobody_signs_are_refused(tmp_path: Path) -> None:
+    refused = _serve(tmp_path, BATCH_API_WEBHOOK_URLS='["http://hooks.example.com"]')
+
+    assert refused == (
+        "batch-api: Webhooks are signed: set BATCH_API_WEBHOOK_SECRET to what `batch-api webhooks "
+        "secret` prints, or unset BATCH_API_WEBHOOK_URLS and BATCH_API_WEBHOOK_HOSTS.\n"
+    )
+    assert not (tmp_path / "data").exists()
+
+
+def test_hosts_for_webhooks_that_nobody_signs_are_refused_too() -> None:
+    with pytest.raises(WebhooksUnsigned):
+        check_webhooks(Settings(webhook_hosts=("hooks.example.com",)))
+
+
+def test_a_secret_for_webhooks_that_is_none_is_refused_and_not_told(tmp_path: Path) -> None:
+    refused = _serve(tmp_path, BATCH_API_WEBHOOK_SECRET="whsec_xyzzy")
+
+    assert refused == (
+        "batch-api: Bad setting webhook_secret: Value error, it must be one that `batch-api "
+        "webhooks secret` prints.\n"
+    )
+
+
+@pytest.mark.parametrize("secret", ["whsec_eHl6enk=", "eHl6enk=" * 4, f"whsec_{'x' * 400}"])
+def test_a_secret_for_webhooks_is_of_24_to_64_bytes(secret: str) -> None:
+    with pytest.raises(ValidationError, match="webhooks secret"):
+        Settings(webhook_secret=SecretStr(secret))
+
+
+@pytest.mark.parametrize("host", ["*", "https://a.example.com", "a.example.com/hook", "u@a", ""])
+def test_a_host_for_webhooks_that_is_none_is_refused(host: str) -> None:
+    with pytest.raises(ValidationError, match="webhook_hosts"):
+        Settings(webhook_hosts=(host,))
+
+
+def test_a_fresh_secret_for_webhooks_is_one_that_the_settings_take() -> None:
+    one, other = (SecretStr(_said("webhooks", "secret").strip()) for _ in range(2))
+
+    assert one != other
+    assert Settings(webhook_secret=one).webhook_secret == one
+
+
+def test_hosts_for_webhooks_are_known_however_they_are_written() -> None:
+    told = Settings(webhook_hosts=("Example.com:8443", "[::1]:9000"))
+
+    assert told.webhook_hosts == ("example.com:8443", "[::1]:9000")
+
+
+def test_an_empty_secret_for_webhooks_is_none() -> None:
+    assert Settings(webhook_secret=SecretStr("")).webhook_secret is None
+
+
+def _said(*arguments: str) -> str:
+    """What a command prints that goes well."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "batch_api", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=True,
+    )
+    return ended.stdout
 
 
 def _serve(folder: Path, *options: str, **environment: str) -> str:

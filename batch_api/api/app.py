@@ -5,14 +5,17 @@ from collections.abc import Callable, Sequence
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
+from prometheus_client import CollectorRegistry
 
 from batch_api import __version__
+from batch_api.about import about
 from batch_api.api import (
     batches,
     files,
     health,
     inference,
     lines,
+    metrics,
     models,
     reference,
     results,
@@ -26,10 +29,12 @@ from batch_api.api.keys import Keyring
 from batch_api.api.quotas import Quotas
 from batch_api.api.rare_routes import RareRoutes
 from batch_api.api.rates import Rates
+from batch_api.api.readiness import UpstreamCheck
 from batch_api.api.sessions import Sessions
 from batch_api.clock import Clock
 from batch_api.envelope import install, render
 from batch_api.errors import APIError, OutOfSpace, Unavailable
+from batch_api.metrics import Counted, HttpMetrics
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
@@ -52,9 +57,13 @@ def create_app(
     clock: Clock,
     ring: Callable[[], None],
     keyring: Keyring,
+    registry: CollectorRegistry,
     sessions: Sessions,
 ) -> FastAPI:
-    """`ring` wakes the scheduler; it is called after the commit of what it shall see."""
+    """`ring` wakes the scheduler; it is called after the commit of what it shall see.
+
+    `registry`: what `/metrics` tells, of the scheduler too.
+    """
     app = FastAPI(
         title="batch-api",
         version=__version__,
@@ -67,11 +76,14 @@ def create_app(
     app.state.sessions = sessions
     app.state.rates = Rates(settings.max_requests_per_minute, clock)
     app.state.database = database
+    app.state.registry = registry
+    app.state.about = about()
     app.state.parts = AllParts(
         database=database.of(NOBODY),
         blobs=blobs,
         upstreams=upstreams,
         rare_routes=RareRoutes(upstreams, clock),
+        upstream_check=UpstreamCheck(upstreams, clock),
         quotas=Quotas(settings),
         settings=settings,
         clock=clock,
@@ -79,12 +91,14 @@ def create_app(
     )
     _allow_origins(app, settings.allowed_origins)
     install(app)
+    app.add_middleware(Counted, metrics=HttpMetrics(registry))
     app.add_exception_handler(OSError, _on_trouble)
     app.add_exception_handler(StoreError, _on_trouble)
     app.add_exception_handler(DiskFailed, _on_failure)
     for routes in (*_OPENAI_S, *_OURS):
         app.include_router(routes.router, dependencies=[Depends(caller)])
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(reference.router)
     document(app, settings, keyring)
     return app

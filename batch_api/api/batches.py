@@ -11,6 +11,7 @@ from batch_api.api.deps import Parts, TheCreation, json_body
 from batch_api.api.documents import errors, links, takes
 from batch_api.api.missing import no_such_cursor, no_such_file
 from batch_api.api.rare_routes import RARE_ENDPOINTS, RareRoutes
+from batch_api.api.webhooks import check_webhook
 from batch_api.errors import BadRequest, Conflict
 from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus
@@ -46,6 +47,7 @@ async def create(
     new: Annotated[NewBatch, Depends(json_body(NewBatch))], parts: Parts, creation: TheCreation
 ) -> Batch:
     _check_window(new.completion_window, parts.settings.completion_windows)
+    check_webhook(new.webhook_url, parts.settings)
     await _check_endpoint(new.endpoint, parts.rare_routes)
     now = parts.clock.now()
     async with parts.database.write.begin() as session:
@@ -154,4 +156,5 @@ def _add(
         expires_at=created_at + window_seconds(new.completion_window),
         metadata=new.metadata,
         output_expires_after_seconds=expiry.seconds if expiry else None,
+        webhook_url=new.webhook_url,
     )

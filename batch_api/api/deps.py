@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request
+from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from starlette.types import Receive
 
@@ -18,15 +19,25 @@ from batch_api.api.keys import Keyring
 from batch_api.api.quotas import Quotas
 from batch_api.api.rare_routes import RareRoutes
 from batch_api.api.rates import Rates
+from batch_api.api.readiness import UpstreamCheck
 from batch_api.api.sessions import COOKIE, Sessions
 from batch_api.clock import Clock
 from batch_api.disconnect import while_connected
 from batch_api.envelope import parse, read_whole, too_large
+from batch_api.errors import APIError
 from batch_api.settings import Settings
+from batch_api.store import totals
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database, OneTenant
 from batch_api.store.tenancy import DEFAULT_TENANT
+from batch_api.store.totals import Work
 from batch_api.upstreams import Upstreams
+
+
+class NotTheOperator(APIError):
+    status = 403
+    type = "permission_error"
+    code = "operator_only"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +47,7 @@ class AllParts:
     blobs: Blobs
     upstreams: Upstreams
     rare_routes: RareRoutes
+    upstream_check: UpstreamCheck
     quotas: Quotas
     settings: Settings
     clock: Clock
@@ -75,6 +87,23 @@ Trouble = Annotated[Exception | None, Depends(_trouble)]
 """Why something could not be written a moment ago."""
 
 
+async def _about(request: Request) -> dict[str, Any]:
+    about: dict[str, Any] = request.app.state.about
+    return about
+
+
+About = Annotated[dict[str, Any], Depends(_about)]
+
+
+async def _registry(request: Request) -> CollectorRegistry:
+    registry: CollectorRegistry = request.app.state.registry
+    return registry
+
+
+Registry = Annotated[CollectorRegistry, Depends(_registry)]
+"""What this process has counted."""
+
+
 async def signed_in(
     request: Request, authorization: Annotated[str, Header(include_in_schema=False)] = ""
 ) -> str | None:
@@ -105,14 +134,39 @@ def _admit(request: Request, authorization: str) -> str:
 SignedIn = Annotated[str | None, Depends(signed_in)]
 
 
-async def caller(
+async def _admitted(
     request: Request,
     signed_in: SignedIn,
     authorization: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> str:
+    """The tenant. Raises InvalidKey."""
+    return _admit(request, authorization) if signed_in is None else signed_in
+
+
+Admitted = Annotated[str, Depends(_admitted)]
+
+
+async def _operator(tenant: Admitted) -> None:
+    """Raises NotTheOperator. No rate limits it: who watches asks when it is busy too."""
+    if tenant != DEFAULT_TENANT:
+        raise NotTheOperator("This is for keys of the tenant 'default', which is the operator's.")
+
+
+async def _work_of_all(
+    request: Request, parts: NobodysParts, _: Annotated[None, Depends(_operator)]
+) -> Work:
+    database: Database = request.app.state.database
+    async with database.read() as session:
+        return await totals.work(session, now=parts.clock.now())
+
+
+WorkOfAll = Annotated[Work, Depends(_work_of_all)]
+"""Sums over all tenants, for the operator alone."""
+
+
+async def caller(request: Request, tenant: Admitted) -> str:
     """The tenant. Raises InvalidKey and TooManyRequests, before anything of the body is read."""
     rates: Rates = request.app.state.rates
-    tenant = _admit(request, authorization) if signed_in is None else signed_in
     request.state.headers = rates.take(tenant)
     return tenant
 

@@ -36,6 +36,7 @@ _REF = "#/components/schemas/{model}"
 _MEANINGS = {
     400: "The request is not right; the error says what is wrong with it.",
     401: "The key is missing or wrong, where the server wants one.",
+    403: "The key is not the operator's.",
     404: "It is not there, or no longer.",
     409: "The object's status does not allow this; to try again is useless.",
     413: "The body is too large.",

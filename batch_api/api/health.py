@@ -6,21 +6,18 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from batch_api.api.deps import AllParts, NobodysParts, Trouble
+from batch_api.api.deps import About, AllParts, NobodysParts, Trouble
 from batch_api.api.documents import errors
+from batch_api.api.readiness import Check
 from batch_api.errors import Unavailable
 from batch_api.store import batches
 from batch_api.store.room import Room
 from batch_api.store.trouble import StoreError
-from batch_api.unusable import UpstreamUnusable
 
 router = APIRouter(tags=["health"])
 
 _STORE_SECONDS = 5
-_UPSTREAM_SECONDS = 10
-
-Check = dict[str, Any]
-"""`status` is `ok` or a word for what is not; whatever else there is to tell stands beside it."""
+_NOT_READY = ("away", "loading")
 
 
 @router.get("/health", operation_id="isAlive")
@@ -28,20 +25,25 @@ async def alive() -> dict[str, str]:
     return {"status": "alive"}
 
 
+@router.get("/version", operation_id="getVersion")
+async def version(about: About) -> dict[str, Any]:
+    return about
+
+
 @router.get("/ready", operation_id="isReady", responses=errors())
 async def ready(parts: NobodysParts, trouble: Trouble) -> Response:
-    """200 if the store and at least one upstream answer, else 503.
+    """200 if the store answers and at least one upstream has a model ready, else 503.
 
     `degraded` names the checks whose status is not `ok`.
     """
-    store, upstreams = await asyncio.gather(_store(parts, trouble), _upstreams(parts))
+    store, upstreams = await asyncio.gather(_store(parts, trouble), parts.upstream_check.take())
     checks = {"store": store, "disk": _disk(parts.blobs.room), "upstreams": upstreams}
     degraded = [name for name, check in checks.items() if check["status"] != "ok"]
     report: dict[str, Any] = {"status": "ready", "degraded": degraded, "checks": checks}
-    away = [name for name, check in checks.items() if check["status"] == "away"]
-    if not away:
+    reasons = [check["reason"] for check in checks.values() if check["status"] in _NOT_READY]
+    if not reasons:
         return JSONResponse(report)
-    refusal = Unavailable(f"Not ready: {' and '.join(away)} can't be reached.")
+    refusal = Unavailable(f"Not ready: {'; '.join(reasons)}.")
     report["status"] = "not ready"
     return JSONResponse(report | refusal.body, status_code=503, headers=refusal.headers)
 
@@ -52,7 +54,7 @@ async def _store(parts: AllParts, trouble: Exception | None) -> Check:
         async with asyncio.timeout(_STORE_SECONDS), parts.database.read() as session:
             await batches.page(session, after=None, limit=0)
     except (StoreError, TimeoutError):
-        return {"status": "away"}
+        return {"status": "away", "reason": "the database can't be read"}
     if trouble is not None:
         return {"status": "troubled", "reason": str(trouble).splitlines()[0]}
     return {"status": "ok"}
@@ -66,15 +68,3 @@ def _disk(room: Room) -> Check:
         "free_bytes": room.free_bytes(),
         "min_free_bytes": room.min_free_bytes(),
     }
-
-
-async def _upstreams(parts: AllParts) -> Check:
-    """`some`: not all of them tell their models, or are known to answer."""
-    try:
-        async with asyncio.timeout(_UPSTREAM_SECONDS):
-            models = await parts.upstreams.models()
-    except (UpstreamUnusable, TimeoutError):
-        return {"status": "away"}
-    counts = {"up": parts.upstreams.count(up=True), "down": parts.upstreams.count(up=False)}
-    is_whole = models.are_all and not counts["down"]
-    return {"status": "ok" if is_whole else "some", "models": len(models.objects), **counts}

@@ -1,7 +1,7 @@
 """`/v1/batches/{id}/lines`, ours beyond OpenAI: what has become of each line."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from batch_api.api.batch_object import find_batch
-from batch_api.api.deps import Parts
+from batch_api.api.deps import AllParts, Parts
 from batch_api.api.documents import errors
 from batch_api.lifecycle import RequestState
 from batch_api.schemas.batches import BatchLine, BatchLines
@@ -17,6 +17,7 @@ from batch_api.schemas.error_lines import LineError, read_error_line
 from batch_api.store import requests
 from batch_api.store.pages import Page
 from batch_api.store.requests import Line
+from batch_api.store.tables import BatchRow
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -42,13 +43,21 @@ async def listing(
 ) -> BatchLines:
     """In the order of the input; line numbers count from 1."""
     wanted = [*(state or []), *(states or [])]  # the SDK writes `state[]` where there are several
-    skipped = 0
     async with parts.database.read() as session:
         batch = await find_batch(session, id)
+    return await lines_of(batch, parts, states=wanted, after=after, limit=limit)
+
+
+async def lines_of(
+    batch: BatchRow, parts: AllParts, *, states: Collection[RequestState], after: int, limit: int
+) -> BatchLines:
+    """Of all states if none is named."""
+    skipped = 0
+    async with parts.database.read() as session:
         page = await requests.page(
             session,
             batch.number,
-            states=wanted,
+            states=states,
             after_line=after,
             limit=limit,
             most_bytes=_MOST_BYTES,
@@ -108,5 +117,6 @@ def _line(row: Line, errors: Mapping[str, LineError]) -> BatchLine:
         state=row.state,
         attempts=row.attempts,
         failures=row.failures,
+        seconds=row.seconds,
         error=errors.get(row.custom_id),
     )

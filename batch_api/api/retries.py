@@ -78,5 +78,6 @@ def _continue(
         metadata=old.labels,
         output_expires_after_seconds=old.output_expires_after_seconds,
         continues_id=old.id,
+        webhook_url=old.webhook_url,
         earlier_output_file_id=old.output_file_id if old.has_output_file else None,
     )

@@ -6,10 +6,15 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from batch_api import failpoints
 from batch_api.clock import Clock
 from batch_api.commands.listening import held_port
 from batch_api.commands.models import check_model
+from batch_api.metrics import new_registry
+from batch_api.receivers import Receivers
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings, served_name
 from batch_api.store import files
@@ -26,30 +31,37 @@ class Embedded:
     upstreams: Upstreams
     scheduler: Scheduler
     clock: Clock
+    registry: CollectorRegistry
 
 
 @asynccontextmanager
 async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
     """Raises Unusable and DiskFailed, also in an exception group."""
     failpoints.arm(settings.failpoints)
-    clock = Clock()
+    clock, registry = Clock(), new_registry()
     database = await Database.open(settings.data_dir)
     try:
         with opening(settings.data_dir):
             await _check_files(database, settings.data_dir / BLOBS_FOLDER)
             blobs = Blobs(settings.data_dir / BLOBS_FOLDER, min_free_bytes=settings.min_free_bytes)
-        async with _upstreams(settings) as upstreams, asyncio.TaskGroup() as group:
+        async with (
+            _upstreams(settings) as upstreams,
+            _receivers(settings) as receivers,
+            asyncio.TaskGroup() as group,
+        ):
             scheduler = Scheduler(
                 database=database,
                 blobs=blobs,
                 upstreams=upstreams,
                 settings=settings,
                 clock=clock,
+                metrics=SchedulerMetrics(registry),
+                receivers=receivers,
             )
             with opening(settings.data_dir):
                 await scheduler.recover()
             watch = group.create_task(database.failed())
-            yield Embedded(database, blobs, upstreams, scheduler, clock)
+            yield Embedded(database, blobs, upstreams, scheduler, clock, registry)
             watch.cancel()
     finally:
         await database.close()
@@ -86,6 +98,17 @@ async def _upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
                 yield upstreams
             finally:
                 await upstreams.close()
+
+
+@asynccontextmanager
+async def _receivers(settings: Settings) -> AsyncIterator[Receivers | None]:
+    """None without a secret: what is not signed is not sent."""
+    secret = settings.webhook_secret
+    if secret is None:
+        yield None
+    else:
+        async with Receivers(secret.get_secret_value()) as receivers:
+            yield receivers
 
 
 def _worker(settings: Settings, gpu: str | None, port: int) -> WorkerProcess:

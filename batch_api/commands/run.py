@@ -73,6 +73,9 @@ async def run_job(job: Job, settings: Settings) -> int:
             "max_batch_lines": _ENOUGH_LINES,
             "max_queued_lines": _ENOUGH_LINES,
             "max_batch_file_bytes": _ENOUGH_BYTES,
+            # Who calls it waits for it; and nobody would try again when it is over.
+            "webhook_urls": (),
+            "webhook_secret": None,
         }
     )
     stop = stop_on_signals(second=_INTERRUPTED)

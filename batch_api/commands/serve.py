@@ -33,8 +33,13 @@ class AnyoneLetIn(Unusable):
     pass
 
 
+class WebhooksUnsigned(Unusable):
+    pass
+
+
 async def serve(settings: Settings) -> None:
     """Until a signal. Raises Unusable, also in an exception group."""
+    check_webhooks(settings)
     await check_exposure(settings)
     with bind(settings.host, settings.port) as listener:
         await _serve(settings, listener)
@@ -53,6 +58,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             clock=it.clock,
             ring=it.scheduler.ring,
             keyring=keyring,
+            registry=it.registry,
             sessions=await Sessions.open(settings.data_dir, keyring, it.clock),
         )
         add_dashboard(app, stop)
@@ -81,6 +87,15 @@ async def check_exposure(settings: Settings) -> None:
         raise AnyoneLetIn(
             f"Without a key, a server on {settings.host} would let in whoever reaches it: make one "
             "with `batch-api keys create NAME`, or say --allow-anyone."
+        )
+
+
+def check_webhooks(settings: Settings) -> None:
+    """Raises WebhooksUnsigned: anybody could send what is not signed."""
+    if (settings.webhook_urls or settings.webhook_hosts) and settings.webhook_secret is None:
+        raise WebhooksUnsigned(
+            "Webhooks are signed: set BATCH_API_WEBHOOK_SECRET to what `batch-api webhooks secret` "
+            "prints, or unset BATCH_API_WEBHOOK_URLS and BATCH_API_WEBHOOK_HOSTS."
         )
 
 

@@ -1,5 +1,6 @@
 """What the files say, put together from the templates beside this one; nothing is written here."""
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 from string import Template
@@ -10,6 +11,8 @@ from batch_api.settings import Settings
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 _NGINX_IMAGE = "nginx:1.30.4-alpine"
+_PROMETHEUS_IMAGE = "prom/prometheus:v3.13.2"
+_GRAFANA_IMAGE = "grafana/grafana:12.3.2"
 _STATED = {"host", "port", "data_dir", "upstream", "api_key", "model", "max_in_flight"}
 """By the templates."""
 _LEFT_OUT = {"failpoints", "allow_anyone"}
@@ -39,11 +42,15 @@ def compose_file(*, gpus: int, model: str = DEFAULT_MODEL, file: str) -> str:
         "nginx_image": _NGINX_IMAGE,
     }
     workers = "".join(_Part.read("gpu.yml").substitute(gpu=gpu) for gpu in range(gpus))
+    monitoring = _Part.read("monitoring.yml").substitute(
+        prometheus_image=_PROMETHEUS_IMAGE, grafana_image=_GRAFANA_IMAGE, targets=targets(gpus=gpus)
+    )
     arrangement = _alone(stated) if gpus == 1 else _behind_nginx(stated)
     return _Part.read("frame.yml").substitute(
         stated,
         server_settings=_passed_on(_for_server(), indent=6),
         worker_settings=_passed_on(_FOR_WORKERS, indent=4),
+        monitoring=monitoring.rstrip("\n"),
         **arrangement | {"workers": arrangement["workers"] + workers.rstrip("\n")},
     )
 
@@ -54,6 +61,11 @@ def worker_list(*, gpus: int) -> str:
         f"server worker-{gpu}:8000 resolve max_fails=1 fail_timeout=2s;\n" for gpu in range(gpus)
     )
     return "".join(lines)
+
+
+def targets(*, gpus: int) -> str:
+    """Whom Prometheus asks beside the server."""
+    return json.dumps([{"targets": [f"worker-{gpu}:8000" for gpu in range(gpus)]}])
 
 
 def _alone(stated: dict[str, object]) -> dict[str, str]:

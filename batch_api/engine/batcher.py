@@ -1,5 +1,6 @@
 """Which sequences run in the next step, and how much of each; no tensors here."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -112,6 +113,7 @@ class Batcher:
         sequence = next(iter(self._waiting[priority]))
         del self._waiting[priority][sequence]
         sequence.slot = heappop(self._free_slots)
+        sequence.started_at = time.monotonic()
         self._running[sequence] = None
         return sequence
 

@@ -104,7 +104,10 @@ class SamplingOptions:
 
 
 class Sequence:
-    """A prompt and the tokens generated after it; `slot` and `cached` belong to the batcher."""
+    """A prompt and the tokens generated after it.
+
+    `slot`, `started_at` and `cached` belong to the batcher.
+    """
 
     def __init__(
         self,
@@ -123,6 +126,7 @@ class Sequence:
         self.tokens: list[int] = []
         self.finish_reason: FinishReason | None = None
         self.slot: int | None = None
+        self.started_at: float | None = None  # monotonic: when it got its first slot
         self.cached = 0
         self.matcher = options.grammar.matcher() if options.grammar else None
         self.bias = SparseRow(options.logit_bias)

@@ -17,6 +17,7 @@ from batch_api.forbidden import check_body
 from batch_api.scheduler.answers import Answered, Away, Failed, Judge, Lost, Overloaded
 from batch_api.scheduler.holdings import LeaseLost
 from batch_api.scheduler.ledger import Ledger
+from batch_api.scheduler.metrics import Again, SchedulerMetrics
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.schemas.ids import request_id
@@ -80,14 +81,21 @@ class Dispatcher:
         settings: Settings,
         clock: Clock,
         wakeup: Wakeup,
+        metrics: SchedulerMetrics,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._upstreams = upstreams
         self._settings = settings
+        self._clock = clock
         self._bell = wakeup.bell()
+        self._metrics = metrics
         self._ledger = Ledger(
-            database=database, clock=clock, wakeup=wakeup, lease_seconds=settings.lease_seconds
+            database=database,
+            clock=clock,
+            wakeup=wakeup,
+            metrics=metrics,
+            lease_seconds=settings.lease_seconds,
         )
         self._pause = Pause(clock)
         self._running: Sequence[Running] = ()
@@ -203,25 +211,31 @@ class Dispatcher:
             await self._may_send(stop)
             if stop.is_set() or not self._may_run(lease):
                 break
-            match await self._send(errand, suspicion, stop):
+            began = self._clock.monotonic()
+            outcome = await self._send(errand, suspicion, stop)
+            seconds = self._clock.monotonic() - began
+            match outcome:
                 case Answered() as answered:
                     self._pause.forget()
-                    self._ledger.enter(answered)
+                    self._ledger.enter(answered.after(seconds))
                     return
                 case Failed(doubts=doubts) as failed if suspicion >= doubts:
-                    await self._try_again(lease, failed)
+                    await self._try_again(lease, failed, seconds)
                     return
                 case Failed(reason=reason):
                     log.warning("attempt broke in company", extra=_facts(lease, reason))
+                    self._metrics.again(Again.COMPANY)
                     await wait(stop, _jittered(_FIRST_PAUSE_SECONDS * 2**suspicion))
                     suspicion += 1
                 case Away():
+                    self._metrics.again(Again.AWAY)
                     delay = _jittered(max(self._upstreams.longest_rest_seconds, _POLL_SECONDS))
                     await self._ledger.release(lease, failures=lease.failures, delay_seconds=delay)
                     return
                 case Lost():
                     return
                 case Overloaded(retry_after_seconds):
+                    self._metrics.again(Again.REFUSED)
                     self._pause.begin(retry_after_seconds)
         await self._ledger.release(lease, failures=lease.failures)
 
@@ -262,12 +276,13 @@ class Dispatcher:
             return judge.broke(lease, error)
         return judge.judge(lease, reply, id)
 
-    async def _try_again(self, lease: Lease, failed: Failed) -> None:
+    async def _try_again(self, lease: Lease, failed: Failed, seconds: float) -> None:
         failures = lease.failures + 1
         log.warning("attempt failed", extra=_facts(lease, failed.reason))
         if failures >= self._settings.max_attempts:
-            self._ledger.enter(Answered(failed.settlement))
+            self._ledger.enter(Answered(failed.settlement).after(seconds))
             return
+        self._metrics.again(Again.FAILED)
         delay = _jittered(_FIRST_RETRY_SECONDS * 2 ** (failures - 1))
         await self._ledger.release(lease, failures=failures, delay_seconds=delay)
 

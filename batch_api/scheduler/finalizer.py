@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from batch_api.clock import Clock
 from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus, RequestState
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.schemas.ids import line_id
@@ -53,12 +54,14 @@ class Finalizer:
         settings: Settings,
         clock: Clock,
         wakeup: Wakeup,
+        metrics: SchedulerMetrics,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._settings = settings
         self._clock = clock
         self._wakeup = wakeup
+        self._metrics = metrics
         self._stop = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -100,13 +103,14 @@ class Finalizer:
         assert batch.cancelling_at is not None
         is_over = now >= batch.cancelling_at + self._settings.cancel_grace_seconds
         async with self._database.write.begin() as session:
-            await requests.end_unrun(
+            unrun = await requests.end_unrun(
                 session, batch.number, RequestState.CANCELLED, leased_too=is_over
             )
-            if await requests.is_any_leased(session, batch.number):
-                return False
-            await batches.mark_finalizing(session, batch.number, now=now)
-        return True
+            is_wound_up = not await requests.is_any_leased(session, batch.number)
+            if is_wound_up:
+                await batches.mark_finalizing(session, batch.number, now=now)
+        self._metrics.ended(RequestState.CANCELLED, unrun)
+        return is_wound_up
 
     async def _write(self, batch: BatchRow, output: BlobWriter, error: BlobWriter) -> None:
         lines = 0
@@ -138,7 +142,14 @@ class Finalizer:
         left = BatchStatus(batch.status)
         async with self._database.of(batch.tenant).write.begin() as session:
             final = await self._final_status(session, batch)
-            if not await batches.finish(session, batch.number, left, final, now=now):
+            if not await batches.finish(
+                session,
+                batch.number,
+                left,
+                final,
+                now=now,
+                webhook_urls=self._settings.webhook_urls,
+            ):
                 return False
             for id, blob in written.items():
                 _add_file(session, batch, id, blob, int(now))
@@ -147,6 +158,7 @@ class Finalizer:
             await self._blobs.delete(id)
         self._wakeup.ring()
         log.info("batch ended", extra={"batch": batch.id, "status": final})
+        self._metrics.batch_ended(final, seconds=now - batch.created_at)
         return True
 
     async def _final_status(self, session: AsyncSession, batch: BatchRow) -> BatchStatus:

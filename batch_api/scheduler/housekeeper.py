@@ -6,7 +6,7 @@ import logging
 from batch_api.clock import Clock
 from batch_api.scheduler.patience import patiently, to_the_end
 from batch_api.settings import Settings
-from batch_api.store import batches, files, idempotency, requests
+from batch_api.store import batches, deliveries, files, idempotency, progress, requests
 from batch_api.store.blobs import KEEP_ORPHANS_DAYS, Blobs
 from batch_api.store.database import Database
 from batch_api.waiting import wait
@@ -20,6 +20,7 @@ _BITE_ROWS = 1_000
 _BITE_PAGES = 1_000
 _SPARE_PAGES = 4_000
 """Of 4 KiB: free ones that the next answers will fill again are not given back."""
+_KEEP_DELIVERIES_DAYS = 7
 _DAY_SECONDS = 86_400
 
 
@@ -43,6 +44,8 @@ class Housekeeper:
                 await patiently(self.drop_orphans_once, 0)
                 await patiently(self.retire_once, 0)
                 await to_the_end(self.forget_keys_once, stop)
+                await to_the_end(self.forget_progress_once, stop)
+                await to_the_end(self.forget_deliveries_once, stop)
             await to_the_end(self.drop_removed_once, stop)
             await to_the_end(self.shrink_once, stop)
 
@@ -73,6 +76,11 @@ class Housekeeper:
         async with self._database.write.begin() as session:
             return await idempotency.forget(session, now=self._clock.now(), limit=_BITE_ROWS)
 
+    async def forget_progress_once(self) -> int:
+        before = self._clock.now() - progress.KEPT_DAYS * _DAY_SECONDS
+        async with self._database.write.begin() as session:
+            return await progress.forget(session, before=before, limit=_BITE_ROWS)
+
     async def retire_once(self) -> int:
         """Let go what is older than the settings say; return how many files and batches that is."""
         settings, now = self._settings, self._clock.now()
@@ -85,6 +93,12 @@ class Housekeeper:
                 session, uploaded_before=uploaded, results_before=results, now=now
             ) + await batches.retire(session, ended_before=ended, now=now)
 
+    async def forget_deliveries_once(self) -> int:
+        """Some of the webhooks that were delivered or given up a week ago; return how many."""
+        before = self._clock.now() - _KEEP_DELIVERIES_DAYS * _DAY_SECONDS
+        async with self._database.write.begin() as session:
+            return await deliveries.drop_old(session, over_before=before, limit=_BITE_ROWS)
+
     async def drop_removed_once(self) -> int:
         """Some rows of a batch that is removed, and the batch's own with the last of them."""
         async with self._database.read() as session:
@@ -93,6 +107,7 @@ class Housekeeper:
             return 0
         async with self._database.write.begin() as session:
             dropped = await requests.remove(session, number, limit=_BITE_ROWS)
+            dropped += await progress.remove(session, number, limit=_BITE_ROWS - dropped)
             if dropped < _BITE_ROWS:
                 await batches.drop(session, number)
         return dropped + 1

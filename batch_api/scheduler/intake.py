@@ -9,6 +9,7 @@ from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.earlier import EarlierAnswers
 from batch_api.scheduler.fairness import Shares
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.reading import InputReader, Limits
 from batch_api.scheduler.wakeup import Wakeup
@@ -35,6 +36,9 @@ NO_INPUT = Problem(
     "file_id",
 )
 
+_ENDS = ((BatchStatus.FAILED, batches.fail), (BatchStatus.CANCELLED, batches.abandon))
+"""Of a batch that is not valid."""
+
 
 class Intake:
     def __init__(
@@ -46,17 +50,20 @@ class Intake:
         settings: Settings,
         clock: Clock,
         wakeup: Wakeup,
+        metrics: SchedulerMetrics,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._upstreams = upstreams
         self._clock = clock
         self._wakeup = wakeup
+        self._metrics = metrics
         self._stop = asyncio.Event()
         self.waits_for: str | None = None
         self._shares = Shares()
         self._is_one_model = not settings.allow_mixed_models
         self._most_queued = settings.max_queued_lines
+        self._webhook_urls = settings.webhook_urls
         self._limits = Limits(
             lines=settings.max_batch_lines,
             line_bytes=settings.max_line_bytes,
@@ -181,12 +188,18 @@ class Intake:
     async def _refuse(self, batch: BatchRow, problems: list[Problem]) -> None:
         errors = [problem.as_json() for problem in problems]
         now = self._clock.now()
+        ended: BatchStatus | None = None
         await self._forget(batch)
         async with self._database.write.begin() as session:
-            failed = await batches.fail(session, batch.number, errors=errors, now=now)
-            if not failed:
-                await batches.abandon(session, batch.number, errors=errors, now=now)
+            for status, end in _ENDS:
+                if await end(
+                    session, batch.number, errors=errors, now=now, webhook_urls=self._webhook_urls
+                ):
+                    ended = status
+                    break
             let_go = await files.let_go(session, batch.read_file_ids)
         for id in let_go:
             await self._blobs.delete(id)
         log.info("batch not valid", extra={"batch": batch.id, "problems": len(problems)})
+        if ended is not None:
+            self._metrics.batch_ended(ended, seconds=now - batch.created_at)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from batch_api.clock import Clock
 from batch_api.failpoints import failpoint
 from batch_api.lifecycle import RequestState
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.patience import patiently, to_the_end
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.store import batches, files, requests, uploads
@@ -29,6 +30,7 @@ class Janitor:
         blobs: Blobs,
         clock: Clock,
         wakeup: Wakeup,
+        metrics: SchedulerMetrics,
         may_reclaim: Callable[[], bool] = lambda: True,
     ) -> None:
         """`may_reclaim`: not while answers wait to be recorded, for they would be late then."""
@@ -36,6 +38,7 @@ class Janitor:
         self._blobs = blobs
         self._clock = clock
         self._wakeup = wakeup
+        self._metrics = metrics
         self._may_reclaim = may_reclaim
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -53,6 +56,7 @@ class Janitor:
             recovered = await requests.recover(session)
         await failpoint("recovery_crash_loop")
         log.info("recovered", extra={"requests": recovered})
+        self._metrics.recovered(recovered, at_start=True)
 
     async def reclaim_once(self) -> int:
         """Take back the leases that ran out."""
@@ -63,6 +67,7 @@ class Janitor:
         async with self._database.write.begin() as session:
             reclaimed = await requests.reclaim(session, now=now)
         log.warning("leases ran out", extra={"requests": reclaimed})
+        self._metrics.recovered(reclaimed, at_start=False)
         self._wakeup.ring()
         return reclaimed
 
@@ -113,7 +118,10 @@ class Janitor:
         async with self._database.write.begin() as session:
             if not await batches.cut_off(session, batch.number, now=now):
                 return False
-            await requests.end_unrun(session, batch.number, RequestState.EXPIRED, leased_too=True)
+            unrun = await requests.end_unrun(
+                session, batch.number, RequestState.EXPIRED, leased_too=True
+            )
+        self._metrics.ended(RequestState.EXPIRED, unrun)
         log.info("batch expired", extra={"batch": batch.id})
         self._wakeup.ring()
         return True

@@ -15,9 +15,10 @@ from batch_api.lifecycle import RequestState
 from batch_api.scheduler.answers import Answered
 from batch_api.scheduler.fairness import Fairness
 from batch_api.scheduler.holdings import Holdings
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
-from batch_api.store import batches, requests
+from batch_api.store import batches, progress, requests
 from batch_api.store.batches import Running, Tally, Usage
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease, Settlement
@@ -34,11 +35,18 @@ _RENEWALS = 3
 
 class Ledger:
     def __init__(
-        self, *, database: Database, clock: Clock, wakeup: Wakeup, lease_seconds: float
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        wakeup: Wakeup,
+        metrics: SchedulerMetrics,
+        lease_seconds: float,
     ) -> None:
         self._database = database
         self._clock = clock
         self._wakeup = wakeup
+        self._metrics = metrics
         self._lease_seconds = lease_seconds
         self._fairness = Fairness()
         self._held = Holdings(clock)
@@ -125,15 +133,15 @@ class Ledger:
     async def record_once(self) -> int:
         """Record what has come in, or keep it if that fails; return how many answers counted."""
         answers = self._answers.copy()
-        counted = await self._record(answers) if answers else []
+        counted = await self._record(answers) if answers else 0
         del self._answers[: len(answers)]
         self._held.drop(answer.settlement.lease for answer in answers)
         if not self._answers:
             self._some.clear()
         self._enough.clear()
-        if late := len(answers) - len(counted):
+        if late := len(answers) - counted:
             log.warning("late answers dropped", extra={"answers": late})
-        return len(counted)
+        return counted
 
     async def renew(self) -> None:
         """Prolong what is held, again and again, until the ledger is closed."""
@@ -160,29 +168,37 @@ class Ledger:
             log.warning("leases lost", extra={"requests": lost})
         return lost
 
-    async def _record(self, answers: Sequence[Answered]) -> list[Settlement]:
+    async def _record(self, answers: Sequence[Answered]) -> int:
+        """How many of them counted."""
         done = False
         await failpoint("cancel_racing_completion")
-        now = self._clock.now()
+        now, began = self._clock.now(), self._clock.monotonic()
         async with self._database.write.begin() as session:
-            counted = await requests.settle(session, [answer.settlement for answer in answers])
-            for number, tally in _tallies(answers, counted).items():
+            settled = await requests.settle(session, [answer.settlement for answer in answers])
+            counted = _of(answers, settled)
+            tallies = _tallies(counted)
+            await progress.record(session, tallies, now=now)
+            for number, tally in tallies.items():
                 await batches.tally(session, number, tally)
                 done |= await batches.finalize_if_done(session, number, now=now)
+        seconds = self._clock.monotonic() - began
+        self._metrics.recorded(counted, late=len(answers) - len(counted), seconds=seconds)
         await failpoint("duplicate_execution")
         if done:
             self._wakeup.ring()
-        return counted
+        return len(counted)
 
 
-def _tallies(answers: Iterable[Answered], counted: Iterable[Settlement]) -> Mapping[int, Tally]:
+def _of(answers: Iterable[Answered], settled: Iterable[Settlement]) -> list[Answered]:
+    leases = {settlement.lease for settlement in settled}
+    return [answer for answer in answers if answer.settlement.lease in leases]
+
+
+def _tallies(answers: Iterable[Answered]) -> Mapping[int, Tally]:
     """By batch number."""
-    leases = {settlement.lease for settlement in counted}
     groups: dict[int, list[Answered]] = defaultdict(list)
     for answer in answers:
-        lease = answer.settlement.lease
-        if lease in leases:
-            groups[lease.batch_number].append(answer)
+        groups[answer.settlement.lease.batch_number].append(answer)
     return {number: _tally(group) for number, group in groups.items()}
 
 
@@ -193,4 +209,7 @@ def _tally(answers: Sequence[Answered]) -> Tally:
         failed=len(answers) - completed,
         usage=sum((answer.usage for answer in answers), Usage()),
         model=next((answer.model for answer in answers if answer.model), None),
+        seconds=tuple(
+            seconds for answer in answers if (seconds := answer.settlement.seconds) is not None
+        ),
     )

@@ -3,11 +3,14 @@
 import asyncio
 
 from batch_api.clock import Clock
+from batch_api.receivers import Receivers
 from batch_api.scheduler.dispatcher import Dispatcher
 from batch_api.scheduler.finalizer import Finalizer
 from batch_api.scheduler.housekeeper import Housekeeper
 from batch_api.scheduler.intake import Intake
 from batch_api.scheduler.janitor import Janitor
+from batch_api.scheduler.metrics import SchedulerMetrics
+from batch_api.scheduler.notifier import Notifier
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
@@ -24,6 +27,8 @@ class Scheduler:
         upstreams: Upstreams,
         settings: Settings,
         clock: Clock,
+        metrics: SchedulerMetrics,
+        receivers: Receivers | None = None,
     ) -> None:
         self._wakeup = wakeup = Wakeup()
         self._intake = Intake(
@@ -33,6 +38,7 @@ class Scheduler:
             settings=settings,
             clock=clock,
             wakeup=wakeup,
+            metrics=metrics,
         )
         self._dispatcher = Dispatcher(
             database=database,
@@ -41,9 +47,15 @@ class Scheduler:
             settings=settings,
             clock=clock,
             wakeup=wakeup,
+            metrics=metrics,
         )
         self._finalizer = Finalizer(
-            database=database, blobs=blobs, settings=settings, clock=clock, wakeup=wakeup
+            database=database,
+            blobs=blobs,
+            settings=settings,
+            clock=clock,
+            wakeup=wakeup,
+            metrics=metrics,
         )
         self._housekeeper = Housekeeper(
             database=database, blobs=blobs, settings=settings, clock=clock
@@ -53,7 +65,12 @@ class Scheduler:
             blobs=blobs,
             clock=clock,
             wakeup=wakeup,
+            metrics=metrics,
             may_reclaim=lambda: not self._dispatcher.is_stuck,
+        )
+
+        self._notifier = Notifier(
+            database=database, settings=settings, clock=clock, wakeup=wakeup, receivers=receivers
         )
 
     @property
@@ -79,6 +96,7 @@ class Scheduler:
                 self._finalizer,
                 self._janitor,
                 self._housekeeper,
+                self._notifier,
             ):
                 group.create_task(part.run(stop))
             await stop.wait()

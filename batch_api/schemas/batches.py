@@ -1,8 +1,8 @@
 """OpenAI's Batch, and what a new one is made of."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from batch_api.lifecycle import BatchStatus, RequestState
 from batch_api.schemas.error_lines import LineError
@@ -33,6 +33,8 @@ class NewBatch(BaseModel):
     """One of those that the settings allow."""
     metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
+    webhook_url: Annotated[str, Field(max_length=2048)] | None = None
+    """Ours: who is told when it is over; to a host that the settings name."""
 
 
 class DeletedBatch(BaseModel):
@@ -113,6 +115,8 @@ class BatchLine(BaseModel):
     """Begun ones, also those that a crash or a full upstream cut short."""
     failures: int
     """Attempts that failed for the request's own sake."""
+    seconds: float | None
+    """How long the attempt took that ended it, from its sending to the whole answer."""
     error: LineError | None
 
 

@@ -30,6 +30,11 @@ def key_id() -> str:
     return f"key_{secrets.token_hex(8)}"
 
 
+def event_id(batch_id: str) -> str:
+    """Of its end: the same each time that it is told, and to whomever."""
+    return f"evt_{hashlib.sha256(batch_id.encode()).hexdigest()[:32]}"
+
+
 def request_id() -> str:
     """Unique, and no secret: the system's randomness costs a call of the kernel for each."""
     return f"req_{_random.getrandbits(128):032x}"

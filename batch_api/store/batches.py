@@ -1,6 +1,6 @@
 """Statements on `batches`. A move names the status it leaves; no row means the race was lost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, case, delete, exists, func, or_, select, u
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.lifecycle import FINAL_STATUSES, BatchStatus, RequestState
+from batch_api.store import deliveries
 from batch_api.store.pages import Page, rows_after
 from batch_api.store.tables import BatchRow, RequestRow
 
@@ -38,6 +39,8 @@ class Tally:
     failed: int
     usage: Usage
     model: str | None = None
+    seconds: tuple[float, ...] = ()
+    """How long each of the attempts took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ def add(
     output_expires_after_seconds: int | None = None,
     continues_id: str | None = None,
     earlier_output_file_id: str | None = None,
+    webhook_url: str | None = None,
 ) -> BatchRow:
     row = BatchRow(
         id=id,
@@ -88,6 +92,7 @@ def add(
         output_expires_after_seconds=output_expires_after_seconds,
         continues_id=continues_id,
         earlier_output_file_id=earlier_output_file_id,
+        webhook_url=webhook_url,
     )
     session.add(row)
     return row
@@ -163,16 +168,21 @@ async def labelled(
     return (await session.scalars(ids)).all()
 
 
-async def page(session: AsyncSession, *, after: str | None, limit: int) -> Page[BatchRow]:
-    """Newest first. Raises UnknownCursor if no batch has the id `after`."""
-    rows = await rows_after(
-        session,
-        select(BatchRow).where(BatchRow.removed_at.is_(None)),
-        BatchRow,
-        after=after,
-        limit=limit,
-        order="desc",
-    )
+async def page(
+    session: AsyncSession,
+    *,
+    after: str | None,
+    limit: int,
+    statuses: Collection[BatchStatus] = (),
+) -> Page[BatchRow]:
+    """Newest first; of all statuses if none is named.
+
+    Raises UnknownCursor if no batch has the id `after`.
+    """
+    wanted = select(BatchRow).where(BatchRow.removed_at.is_(None))
+    if statuses:
+        wanted = wanted.where(BatchRow.status.in_(statuses))
+    rows = await rows_after(session, wanted, BatchRow, after=after, limit=limit, order="desc")
     return Page.of((await session.scalars(rows)).all(), limit)
 
 
@@ -269,27 +279,43 @@ async def set_total(session: AsyncSession, number: int, total: int) -> None:
     await session.execute(update(BatchRow).where(BatchRow.number == number).values(total=total))
 
 
-async def fail(session: AsyncSession, number: int, *, errors: list[Any], now: float) -> bool:
+async def fail(
+    session: AsyncSession,
+    number: int,
+    *,
+    errors: list[Any],
+    now: float,
+    webhook_urls: Collection[str],
+) -> bool:
     """The input is not valid; no request was run."""
-    return await _move(
+    return await _end(
         session,
         number,
         BatchStatus.VALIDATING,
         BatchStatus.FAILED,
-        failed_at=int(now),
+        now=now,
+        webhook_urls=webhook_urls,
         trimmed_at=int(now),
         errors=errors,
     )
 
 
-async def abandon(session: AsyncSession, number: int, *, errors: list[Any], now: float) -> bool:
+async def abandon(
+    session: AsyncSession,
+    number: int,
+    *,
+    errors: list[Any],
+    now: float,
+    webhook_urls: Collection[str],
+) -> bool:
     """Cancelled while validating, and the input is not valid: there is nothing to publish."""
-    return await _move(
+    return await _end(
         session,
         number,
         BatchStatus.CANCELLING,
         BatchStatus.CANCELLED,
-        cancelled_at=int(now),
+        now=now,
+        webhook_urls=webhook_urls,
         trimmed_at=int(now),
         errors=errors,
         total=0,
@@ -365,9 +391,15 @@ async def mark_finalizing(session: AsyncSession, number: int, *, now: float) -> 
 
 
 async def finish(
-    session: AsyncSession, number: int, left: BatchStatus, final: BatchStatus, *, now: float
+    session: AsyncSession,
+    number: int,
+    left: BatchStatus,
+    final: BatchStatus,
+    *,
+    now: float,
+    webhook_urls: Collection[str],
 ) -> bool:
-    return await _move(session, number, left, final, **{f"{final}_at": int(now)})
+    return await _end(session, number, left, final, now=now, webhook_urls=webhook_urls)
 
 
 async def untrimmed(session: AsyncSession) -> int | None:
@@ -385,6 +417,27 @@ async def mark_trimmed(session: AsyncSession, number: int, *, now: float) -> Non
     await session.execute(
         update(BatchRow).where(BatchRow.number == number).values(trimmed_at=int(now))
     )
+
+
+async def _end(
+    session: AsyncSession,
+    number: int,
+    left: BatchStatus,
+    final: BatchStatus,
+    *,
+    now: float,
+    webhook_urls: Collection[str],
+    **values: Any,
+) -> bool:
+    """The only way into a final status: who is to hear of it is written down with it.
+
+    `webhook_urls`: who hears of every batch.
+    """
+    assert final.is_final
+    ended = await _move(session, number, left, final, **{f"{final}_at": int(now)}, **values)
+    if ended:
+        await deliveries.add(session, number, ended_at=int(now), webhook_urls=webhook_urls)
+    return ended
 
 
 async def _move(

@@ -17,12 +17,20 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from batch_api.lifecycle import FINAL_STATUSES, BatchStatus, RequestState, UploadStatus
+from batch_api.lifecycle import (
+    FINAL_STATUSES,
+    BatchStatus,
+    DeliveryState,
+    RequestState,
+    UploadStatus,
+)
 
 # SQLite numbers rows by itself only in a column of exactly this type.
 _Number = BigInteger().with_variant(Integer, "sqlite")
 # A late answer for what was deleted must not find a new row under the old number.
 _NEVER_REUSED = {"sqlite_autoincrement": True}
+# Narrow rows that are read and dropped by their first key: no second tree beside the key's.
+_IN_ORDER_OF_KEYS = {"sqlite_with_rowid": False}
 
 
 def _one_of(column: str, words: Iterable[str]) -> str:
@@ -102,6 +110,8 @@ class BatchRow(Owned, Table):
     output_expires_after_seconds: Mapped[int | None]
     # `metadata` is taken by SQLAlchemy.
     labels: Mapped[dict[str, Any] | None] = mapped_column("metadata", JSON(none_as_null=True))
+    webhook_url: Mapped[str | None]
+    """Who is told of its end, besides those that the settings name."""
     errors: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
 
     created_at: Mapped[int]
@@ -198,6 +208,8 @@ class RequestRow(Table):
     """Counts leases: the fencing token."""
     failures: Mapped[int] = mapped_column(default=0)
     """Attempts that failed for the request's own sake, not for want of an upstream."""
+    seconds: Mapped[float | None]
+    """How long the attempt took that ended it."""
     leased_until: Mapped[float | None]
     not_before: Mapped[float] = mapped_column(default=0.0)
     """Monotonic seconds, as `leased_until`; a new process sets both back."""
@@ -233,6 +245,77 @@ class AnswerRow(Table):
         ForeignKey("requests.id"), primary_key=True, autoincrement=False
     )
     line: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class ProgressRow(Owned, Table):
+    """What a batch did in one interval, which begins at `at`; `store.progress` says how long."""
+
+    __tablename__ = "progress"
+
+    at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    batch_number: Mapped[int] = mapped_column(
+        ForeignKey("batches.number"), primary_key=True, autoincrement=False, index=True
+    )
+    completed: Mapped[int]
+    failed: Mapped[int]
+    input_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+
+    __table_args__ = _IN_ORDER_OF_KEYS
+
+
+class LatencyRow(Owned, Table):
+    """How many lines of a batch took about so long, in one interval: a bar of a histogram."""
+
+    __tablename__ = "latencies"
+
+    at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    batch_number: Mapped[int] = mapped_column(
+        ForeignKey("batches.number"), primary_key=True, autoincrement=False, index=True
+    )
+    bucket: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    lines: Mapped[int]
+
+    __table_args__ = _IN_ORDER_OF_KEYS
+
+
+class DeliveryRow(Owned, Table):
+    """The end of a batch, to be told to one receiver. It outlives the batch's own row."""
+
+    __tablename__ = "deliveries"
+
+    number: Mapped[int] = mapped_column(_Number, primary_key=True)
+    batch_id: Mapped[str]
+    status: Mapped[str]
+    """The batch's last."""
+    ended_at: Mapped[int]
+    url: Mapped[str]
+    origin: Mapped[str]
+    """Of the URL, which may tell secrets further on."""
+    state: Mapped[str] = mapped_column(default=DeliveryState.PENDING)
+    attempts: Mapped[int] = mapped_column(default=0)
+    """That have ended."""
+    failure: Mapped[str | None]
+    """Of the last attempt that failed."""
+    next_at: Mapped[float]
+    """When it is tried next, wall time."""
+    over_at: Mapped[int | None]
+    """When it was delivered or given up."""
+
+    __table_args__ = (
+        UniqueConstraint("batch_id", "url"),
+        Index(
+            "ix_deliveries_pending",
+            "next_at",
+            sqlite_where=text("state = 'pending'"),
+            postgresql_where=text("state = 'pending'"),
+        ),
+        Index(None, "over_at"),
+        Index(None, "tenant", "number"),
+        CheckConstraint(_is_final(), name="status"),
+        CheckConstraint(_one_of("state", DeliveryState), name="state"),
+        CheckConstraint("(state = 'pending') = (over_at IS NULL)", name="over"),
+    )
 
 
 class UploadRow(Owned, Table):

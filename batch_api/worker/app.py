@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from batch_api import envelope
+from batch_api.about import about
+from batch_api.metrics import Counted, HttpMetrics
 from batch_api.settings import Task
 from batch_api.worker import (
     chat,
@@ -14,11 +16,13 @@ from batch_api.worker import (
     embeddings,
     generate_batch,
     health,
+    metrics,
     models,
     responses,
 )
 from batch_api.worker.deps import Served
 from batch_api.worker.engine_thread import EngineThread
+from batch_api.worker.metrics import watching
 from batch_api.worker.other_tasks import refusing_all_but
 
 _MODULES: dict[Task, tuple[ModuleType, ...]] = {
@@ -30,9 +34,11 @@ _MODULES: dict[Task, tuple[ModuleType, ...]] = {
 def create_app(engine: EngineThread[Any], *, model: str, task: Task = "generate") -> FastAPI:
     """`model`: the name under which it is served."""
     app = FastAPI(title="batch-api worker", openapi_url=None)
-    app.state.served = Served(model, task, int(time.time()), engine)
+    registry = watching(engine, model=model, task=task)
+    app.state.served = Served(model, task, int(time.time()), engine, registry, about())
     envelope.install(app)
-    for module in (*_MODULES[task], health, models):
+    app.add_middleware(Counted, metrics=HttpMetrics(registry))
+    for module in (*_MODULES[task], health, metrics, models):
         app.include_router(module.router)
     app.include_router(refusing_all_but(task))
     return app

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Header, Request
+from prometheus_client import CollectorRegistry
 
 from batch_api.disconnect import while_connected
 from batch_api.engine.sequence import Priority
@@ -43,6 +44,9 @@ class Served(Generic[_Engine]):
     task: Task
     created: int
     engine: EngineThread[_Engine]
+    registry: CollectorRegistry
+    """What `/metrics` tells."""
+    about: dict[str, Any]
 
     def check_model(self, name: str) -> None:
         """Raises NotFound if it is another one."""

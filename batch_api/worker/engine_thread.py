@@ -53,6 +53,26 @@ class AnyEngine(Protocol):
 _Engine = TypeVar("_Engine", bound=AnyEngine)
 
 
+class Watch(Protocol):
+    """Is told, on the event loop, what becomes of sequences."""
+
+    def begun(self, sequences: Collection[Any]) -> None: ...
+
+    def went_on(self, deltas: Collection[Any]) -> None:
+        """Also of sequences that were left meanwhile."""
+
+    def left(self, sequences: Collection[Any]) -> None:
+        """Nobody waits for them any more; most have ended."""
+
+
+class _Nobody:
+    def begun(self, sequences: Collection[Any]) -> None: ...
+
+    def went_on(self, deltas: Collection[Any]) -> None: ...
+
+    def left(self, sequences: Collection[Any]) -> None: ...
+
+
 class Status(StrEnum):
     LOADING = "loading"
     READY = "ready"
@@ -87,9 +107,14 @@ class EngineThread(Generic[_Engine]):
         self._answers: dict[Hashable, Answer[Any]] = {}
         self._places_taken = 0
         self._vacated = asyncio.Event()
+        self._watch: Watch = _Nobody()
 
     def start(self) -> None:
         self._thread.start()
+
+    def watch(self, watch: Watch) -> None:
+        """Have it told of all that happens from now on."""
+        self._watch = watch
 
     @property
     def running(self) -> int:
@@ -123,10 +148,12 @@ class EngineThread(Generic[_Engine]):
             raise EngineFailed
         answer = Answer[Any](len(sequences), whole=whole)
         self._answers.update(dict.fromkeys(sequences, answer))
+        self._watch.begun(sequences)
         self._commands.put(lambda engine: self._add(engine, sequences))
         try:
             yield answer
         finally:
+            self._watch.left(sequences)
             left = [each for each in sequences if self._answers.pop(each, None) is not None]
             if left:
                 self._commands.put(lambda engine: _cancel(engine, left))
@@ -182,6 +209,7 @@ class EngineThread(Generic[_Engine]):
             self.status = Status.READY
 
     def _on_deltas(self, deltas: Collection[AnyDelta]) -> None:
+        self._watch.went_on(deltas)
         for delta in deltas:
             if (answer := self._answers.get(delta.sequence)) is None:
                 continue  # cancelled while the step ran

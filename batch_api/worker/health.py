@@ -1,9 +1,11 @@
-"""`GET /health`: what an operator and a load balancer want to know."""
+"""`/health`, `/ready`, `/version`: what an operator and a load balancer want to know."""
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
 
+from batch_api.errors import Unavailable
 from batch_api.worker.deps import ServedHere
 from batch_api.worker.engine_thread import Status
 
@@ -28,3 +30,18 @@ async def health(served: ServedHere) -> dict[str, Any]:
         "dtype": engine.dtype if engine else None,
         "memory_bytes": engine.memory_bytes if engine else None,
     }
+
+
+@router.get("/ready")
+async def ready(served: ServedHere) -> Response:
+    """200 if requests are taken, else 503."""
+    status = served.engine.status
+    if status is Status.READY:
+        return JSONResponse({"status": status})
+    refusal = Unavailable(f"Not ready: the worker is {status}.")
+    return JSONResponse({"status": status} | refusal.body, 503, refusal.headers)
+
+
+@router.get("/version")
+async def version(served: ServedHere) -> dict[str, Any]:
+    return served.about

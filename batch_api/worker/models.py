@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from batch_api.worker.deps import Served, ServedHere
+from batch_api.worker.engine_thread import Status
 
 router = APIRouter()
 
@@ -28,5 +29,6 @@ def _model(served: Served[Any]) -> dict[str, Any]:
         "created": served.created,
         "owned_by": "local",
         "task": served.task,
+        "ready": served.engine.status is Status.READY,
     }
     return model | ({"max_model_len": engine.max_length} if engine else {})

@@ -1,4 +1,4 @@
-"""Files, batches, requests, answers, uploads, idempotency keys and API keys."""
+"""Files, batches, requests, answers, progress, webhooks, uploads, idempotency keys and API keys."""
 
 from collections.abc import Sequence
 
@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("earlier_output_file_id", sa.String(), nullable=True),
         sa.Column("output_expires_after_seconds", sa.BigInteger(), nullable=True),
         sa.Column("metadata", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("webhook_url", sa.String(), nullable=True),
         sa.Column("errors", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=True),
@@ -108,6 +109,46 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "deliveries",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("batch_id", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=False),
+        sa.Column("url", sa.String(), nullable=False),
+        sa.Column("origin", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.Column("failure", sa.String(), nullable=True),
+        sa.Column("next_at", sa.Double(), nullable=False),
+        sa.Column("over_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint(
+            "status IN ('cancelled', 'completed', 'expired', 'failed')",
+            name=op.f("ck_deliveries_status"),
+        ),
+        sa.CheckConstraint(
+            "state IN ('pending', 'delivered', 'given_up')", name=op.f("ck_deliveries_state")
+        ),
+        sa.CheckConstraint(
+            "(state = 'pending') = (over_at IS NULL)", name=op.f("ck_deliveries_over")
+        ),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_deliveries")),
+        sa.UniqueConstraint("batch_id", "url", name=op.f("uq_deliveries_batch_id_url")),
+    )
+    with op.batch_alter_table("deliveries", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_deliveries_pending",
+            ["next_at"],
+            unique=False,
+            sqlite_where=sa.text("state = 'pending'"),
+            postgresql_where=sa.text("state = 'pending'"),
+        )
+        batch_op.create_index(batch_op.f("ix_deliveries_over_at"), ["over_at"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_deliveries_tenant_number"), ["tenant", "number"], unique=False
+        )
+
+    op.create_table(
         "files",
         sa.Column("tenant", sa.String(), nullable=False),
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -140,6 +181,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("attempt", sa.BigInteger(), nullable=False),
         sa.Column("failures", sa.BigInteger(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=True),
         sa.Column("leased_until", sa.Double(), nullable=True),
         sa.Column("not_before", sa.Double(), nullable=False),
         sa.CheckConstraint(
@@ -186,6 +228,54 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("request_id", name=op.f("pk_answers")),
     )
+    op.create_table(
+        "progress",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "batch_number",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("completed", sa.BigInteger(), nullable=False),
+        sa.Column("failed", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["batch_number"], ["batches.number"], name=op.f("fk_progress_batch_number")
+        ),
+        sa.PrimaryKeyConstraint("at", "batch_number", name=op.f("pk_progress")),
+        sqlite_with_rowid=False,
+    )
+    with op.batch_alter_table("progress", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_progress_batch_number"), ["batch_number"], unique=False
+        )
+
+    op.create_table(
+        "latencies",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "batch_number",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("bucket", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("lines", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["batch_number"], ["batches.number"], name=op.f("fk_latencies_batch_number")
+        ),
+        sa.PrimaryKeyConstraint("at", "batch_number", "bucket", name=op.f("pk_latencies")),
+        sqlite_with_rowid=False,
+    )
+    with op.batch_alter_table("latencies", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_latencies_batch_number"), ["batch_number"], unique=False
+        )
+
     op.create_table(
         "uploads",
         sa.Column("tenant", sa.String(), nullable=False),
@@ -300,6 +390,14 @@ def downgrade() -> None:
         )
 
     op.drop_table("uploads")
+    with op.batch_alter_table("latencies", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_latencies_batch_number"))
+
+    op.drop_table("latencies")
+    with op.batch_alter_table("progress", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_progress_batch_number"))
+
+    op.drop_table("progress")
     op.drop_table("answers")
     with op.batch_alter_table("requests", schema=None) as batch_op:
         batch_op.drop_index(
@@ -319,6 +417,16 @@ def downgrade() -> None:
         batch_op.drop_index("ix_files_listed")
 
     op.drop_table("files")
+    with op.batch_alter_table("deliveries", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_deliveries_tenant_number"))
+        batch_op.drop_index(batch_op.f("ix_deliveries_over_at"))
+        batch_op.drop_index(
+            "ix_deliveries_pending",
+            sqlite_where=sa.text("state = 'pending'"),
+            postgresql_where=sa.text("state = 'pending'"),
+        )
+
+    op.drop_table("deliveries")
     with op.batch_alter_table("batches", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_batches_active",

@@ -17,6 +17,7 @@ from batch_api.api.app import create_app
 from batch_api.api.keys import Keyring
 from batch_api.api.sessions import Sessions
 from batch_api.dashboard.app import add_dashboard
+from batch_api.metrics import new_registry
 from batch_api.settings import MIB, Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
@@ -90,6 +91,7 @@ async def site(settings: Settings, migrated: Path) -> AsyncIterator[Site]:
         clock=clock,
         ring=lambda: rings.append(clock.now()),
         keyring=keyring,
+        registry=new_registry(),
         sessions=await Sessions.open(settings.data_dir, keyring, clock),
     )
     add_dashboard(app, asyncio.Event())

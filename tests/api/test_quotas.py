@@ -228,4 +228,4 @@ async def end(site: Site, batch_id: str) -> None:
     async with site.database.write.begin() as session:
         batch = await batches.get(session, batch_id)
         assert batch is not None
-        assert await batches.fail(session, batch.number, errors=[], now=START)
+        assert await batches.fail(session, batch.number, errors=[], now=START, webhook_urls=())

@@ -11,9 +11,11 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from batch_api.scheduler.finalizer import Finalizer
 from batch_api.scheduler.intake import Intake
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.schemas.ids import batch_id, file_id, part_id, upload_id
 from batch_api.store.blobs import Blobs
@@ -112,9 +114,13 @@ OF_THE_UPSTREAMS = {
     "POST /generate",
     "GET /health_check",
 }
+OF_THE_OPERATOR = {"GET /metrics"}
+"""Tell sums over all tenants: see `test_metrics`."""
+
 NEED_NO_KEY = {
     "GET /health",
     "GET /ready",
+    "GET /version",
     "GET /openapi.json",
     "HEAD /openapi.json",
     "GET /sign-in",
@@ -298,6 +304,7 @@ async def wind_up(site: Site) -> None:
         "settings": site.settings,
         "clock": site.clock,
         "wakeup": Wakeup(),
+        "metrics": SchedulerMetrics(CollectorRegistry()),
     }
     await Intake(upstreams=upstreams, **parts).validate_once()
     await Finalizer(**parts).finalize_once()
@@ -318,7 +325,15 @@ async def pair(site: Site) -> tuple[Tenant, Tenant]:
 
 def test_every_route_is_asked_what_it_tells_to_others(site: Site) -> None:
     """A new one belongs into one of these tables; where ids are spoken of, into the first."""
-    known = {*BY_ID, *CREATES, *LISTS, *OF_THE_UPSTREAMS, *NEED_NO_KEY, *PAGES}
+    known = {
+        *BY_ID,
+        *CREATES,
+        *LISTS,
+        *OF_THE_UPSTREAMS,
+        *OF_THE_OPERATOR,
+        *NEED_NO_KEY,
+        *PAGES,
+    }
     assert set(routes_of(site.app)) == known
 
 

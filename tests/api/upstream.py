@@ -34,6 +34,10 @@ class ScriptedUpstream:
     """At the end of the script, instead of the last chunk."""
     models_status: int = 200
     models: list[str] = field(default_factory=lambda: ["org/name:v1", "plain"])
+    loading: set[str] = field(default_factory=set)
+    """Of the models."""
+    listings: int = 0
+    """How often it was asked for its models."""
 
     def __post_init__(self) -> None:
         self.received: list[Received] = []
@@ -60,7 +64,9 @@ class ScriptedUpstream:
         """One request a connection."""
         received = await _read(reader)
         if received.line.startswith("GET /v1/models "):
-            listing = {"object": "list", "data": [_model(id) for id in self.models]}
+            self.listings += 1
+            models = [_model(id) | {"ready": id not in self.loading} for id in self.models]
+            listing = {"object": "list", "data": models}
             writer.write(
                 _head(self.models_status, JSON) + _chunk(msgspec.json.encode(listing)) + _chunk(b"")
             )

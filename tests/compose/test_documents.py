@@ -26,8 +26,8 @@ from tests.compose.project import (
 
 KEY = {"BATCH_API_API_KEY": "sk-of-sixteen-characters"}
 PROFILES = {
-    "docker-compose.yml": ["gpu", "cpu", "vllm", "llama-cpp", "front"],
-    "docker-compose-multigpu.yml": ["gpu", "vllm", "llama-cpp", "front"],
+    "docker-compose.yml": ["gpu", "cpu", "vllm", "llama-cpp", "front", "monitoring"],
+    "docker-compose-multigpu.yml": ["gpu", "vllm", "llama-cpp", "front", "monitoring"],
 }
 STATED = {"host", "port", "data_dir", "upstream", "failpoints", "allow_anyone"}
 """Settings that an operator of containers does not make."""
@@ -51,6 +51,27 @@ def test_any_number_of_gpus_keeps_to_the_specification(gpus: int) -> None:
     problems = jsonschema_rs.validator_for(schema).iter_errors(parsed)
 
     assert [f"{problem.instance_path}: {problem.message}" for problem in problems] == []
+
+
+@pytest.mark.parametrize("gpus", [1, 3, 16])
+def test_prometheus_asks_every_worker_and_no_other(gpus: int) -> None:
+    parsed = yaml.safe_load(compose_file(gpus=gpus, file="some.yml"))
+
+    (group,) = json.loads(parsed["services"]["prometheus"]["environment"]["WORKERS"])
+
+    workers = {name for name in parsed["services"] if name.startswith("worker-")}
+    assert {target.removesuffix(":8000") for target in group["targets"]} == workers
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_who_watches_runs_without_rights_and_is_seen_by_this_machine_alone(file: str) -> None:
+    given = load(file, KEY)["services"]
+
+    for name, user in (("prometheus", "65534:65534"), ("grafana", "472:0")):
+        assert given[name]["user"] == user
+        assert given[name]["profiles"] == ["monitoring"]
+        assert given[name]["healthcheck"]["test"][0] == "CMD"
+    assert given["grafana"]["environment"]["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
 
 
 @pytest.mark.parametrize("gpus", [1, 3, 16])

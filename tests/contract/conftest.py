@@ -17,6 +17,8 @@ from batch_api.api.app import create_app
 from batch_api.api.keys import Keyring
 from batch_api.api.sessions import Sessions
 from batch_api.lifecycle import BatchStatus
+from batch_api.metrics import new_registry
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.settings import Settings
 from batch_api.store import batches, requests
@@ -155,8 +157,14 @@ async def _running(
 ) -> AsyncIterator[Live]:
     clock, stop = TurnableClock(), asyncio.Event()
     blobs = Blobs(settings.data_dir / "files")
+    registry = new_registry()
     scheduler = Scheduler(
-        database=database, blobs=blobs, upstreams=upstreams, settings=settings, clock=clock
+        database=database,
+        blobs=blobs,
+        upstreams=upstreams,
+        settings=settings,
+        clock=clock,
+        metrics=SchedulerMetrics(registry),
     )
     keyring = await Keyring.open(database, settings, clock)
     app = create_app(
@@ -166,6 +174,7 @@ async def _running(
         settings=settings,
         clock=clock,
         ring=scheduler.ring,
+        registry=registry,
         keyring=keyring,
         sessions=await Sessions.open(settings.data_dir, keyring, clock),
     )

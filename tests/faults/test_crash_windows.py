@@ -1,9 +1,10 @@
-"""Twelve windows in which servers like this one have lost, doubled or undone work.
+"""Windows in which servers like this one have lost, doubled or undone work.
 
 In each the server really dies, or sleeps while somebody else is quicker: a failpoint sits there.
 """
 
 import asyncio
+import json
 import os
 import shutil
 import time
@@ -12,12 +13,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openai import APIConnectionError, ConflictError, OpenAI
+from prometheus_client import CollectorRegistry
 
 from batch_api.failpoints import EXIT_STATUS
 from batch_api.scheduler.finalizer import Finalizer
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
@@ -26,6 +30,7 @@ from batch_api.store.inspection import inspect
 from tests.clock import START, TurnableClock
 from tests.faults.job import Job
 from tests.faults.remains import read_remains
+from tests.receiver import HANG, SECRET, Receiver
 from tests.server import Server, StandinProcess
 from tests.standin import Fault
 
@@ -70,6 +75,12 @@ def stage(tmp_path: Path, migrated: Path) -> Iterator[Stage]:
         yield Stage(tmp_path, standin)
     inspection = inspect(tmp_path / "data", deep=True, results_are_kept=True)
     assert inspection.is_all_right, inspection
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        yield receiver
 
 
 def test_create_crash_after_store(stage: Stage) -> None:
@@ -165,6 +176,7 @@ async def _finalize_elsewhere(data_dir: Path) -> None:
         settings=Settings(),
         clock=TurnableClock(),
         wakeup=Wakeup(),
+        metrics=SchedulerMetrics(CollectorRegistry()),
     )
     assert await finalizer.finalize_once() == 1
     await database.close()
@@ -279,6 +291,59 @@ def test_zombie_owner_burns_inference(stage: Stage) -> None:
         stats = stage.standin.stats()
         assert (stats.open, stats.most_open) == (0, _MAX_IN_FLIGHT)
     assert stage.served_times == [2, 2, 1, 1, 1]
+
+
+def test_webhook_lost(stage: Stage, receiver: Receiver) -> None:
+    """The batch has ended, and the server died before it told: the next one tells, once."""
+    job = Job(_FIVE)
+    with stage.served("webhook_lost=exit", **_told(receiver)) as (server, client):
+        job.create(client)
+        assert server.wait_until_ended() == EXIT_STATUS
+    assert read_remains(server.data_dir, job.batch_id).status == "completed"
+    assert receiver.heard == []
+
+    with stage.served(**_told(receiver)) as (server, client):
+        receiver.wait_until_heard(1)
+        server.wait_until_logged("webhook delivered")
+        job.check(client, client.batches.retrieve(job.batch_id))
+        assert [heard.batch_id(client) for heard in receiver.heard] == [job.batch_id]
+
+
+@pytest.mark.slow
+def test_webhook_told_twice(stage: Stage, receiver: Receiver) -> None:
+    """The server died before it had recorded the answer: it is told again, under the same id."""
+    job = Job(_FIVE)
+    with stage.served("webhook_told_twice=exit", **_told(receiver)) as (server, client):
+        job.create(client)
+        assert server.wait_until_ended() == EXIT_STATUS
+    assert len(receiver.heard) == 1
+
+    with stage.served(**_told(receiver)) as (server, client):
+        server.wait_until_logged("webhook delivered")
+        server.terminate()
+        assert {heard.batch_id(client) for heard in receiver.heard} == {job.batch_id}
+    first, second = receiver.heard
+    assert first.id == second.id
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_while_a_receiver_hangs_tells_it_again(
+    stage: Stage, receiver: Receiver
+) -> None:
+    job = Job(_FIVE)
+    receiver.replies.append(HANG)
+    with stage.served(**_told(receiver)) as (server, client):
+        job.create(client)
+        receiver.wait_until_heard(1)
+        server.kill()
+    with stage.served(**_told(receiver)) as (server, client):
+        server.wait_until_logged("webhook delivered")
+    first, second = receiver.heard
+    assert first.id == second.id
+
+
+def _told(receiver: Receiver) -> dict[str, Any]:
+    return {"webhook_urls": json.dumps([receiver.url()]), "webhook_secret": SECRET}
 
 
 @pytest.mark.slow

@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from batch_api.lifecycle import BatchStatus
+from batch_api.receivers import Receivers
 from batch_api.scheduler.finalizer import Finalizer
 from batch_api.scheduler.housekeeper import Housekeeper
 from batch_api.scheduler.intake import Intake
 from batch_api.scheduler.janitor import Janitor
 from batch_api.scheduler.ledger import Ledger
+from batch_api.scheduler.metrics import SchedulerMetrics
+from batch_api.scheduler.notifier import Notifier
 from batch_api.scheduler.scheduler import Scheduler
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.settings import Settings
@@ -63,6 +67,13 @@ class Site:
     url: str
     """Of the stand-in."""
     wakeup: Wakeup = field(default_factory=Wakeup)
+    receivers: Receivers | None = None
+    registry: CollectorRegistry = field(init=False)
+    metrics: SchedulerMetrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = SchedulerMetrics(self.registry)
 
     @property
     def intake(self) -> Intake:
@@ -73,6 +84,7 @@ class Site:
             settings=self.settings,
             clock=self.clock,
             wakeup=self.wakeup,
+            metrics=self.metrics,
         )
 
     @property
@@ -83,12 +95,17 @@ class Site:
             settings=self.settings,
             clock=self.clock,
             wakeup=self.wakeup,
+            metrics=self.metrics,
         )
 
     @property
     def janitor(self) -> Janitor:
         return Janitor(
-            database=self.database, blobs=self.blobs, clock=self.clock, wakeup=self.wakeup
+            database=self.database,
+            blobs=self.blobs,
+            clock=self.clock,
+            wakeup=self.wakeup,
+            metrics=self.metrics,
         )
 
     @property
@@ -103,7 +120,18 @@ class Site:
             database=self.database,
             clock=self.clock,
             wakeup=self.wakeup,
+            metrics=self.metrics,
             lease_seconds=self.settings.lease_seconds,
+        )
+
+    @property
+    def notifier(self) -> Notifier:
+        return Notifier(
+            database=self.database,
+            settings=self.settings,
+            clock=self.clock,
+            wakeup=self.wakeup,
+            receivers=self.receivers,
         )
 
     @asynccontextmanager
@@ -115,6 +143,8 @@ class Site:
             upstreams=self.upstreams,
             settings=self.settings,
             clock=self.clock,
+            metrics=self.metrics,
+            receivers=self.receivers,
         )
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:

@@ -2,11 +2,12 @@ import asyncio
 
 import pytest
 
-from batch_api.lifecycle import BatchStatus
+from batch_api.lifecycle import BatchStatus, DeliveryState
 from batch_api.settings import Settings
-from batch_api.store import batches
+from batch_api.store import batches, deliveries, progress
 from batch_api.store.batches import Tally, Usage
 from batch_api.store.database import DATABASE_NAME
+from batch_api.store.deliveries import Attempt
 from batch_api.store.inspection import inspect
 from batch_api.store.pages import UnknownCursor
 from batch_api.store.tables import BatchRow, IdempotencyKeyRow
@@ -15,6 +16,8 @@ from tests.scheduler.site import INPUT, Site, questions
 from tests.store import rows
 
 DAY = 86_400
+MINUTE = START // 60 * 60
+"""The beginning of one."""
 MIB = 1024 * 1024
 _LOOK_SECONDS = 0.05
 
@@ -30,7 +33,7 @@ async def finish(site: Site, number: int, answer: bytes = b"{}\n") -> None:
     async with site.database.write.begin() as session:
         await batches.tally(session, number, Tally(completed=total, failed=0, usage=Usage()))
         assert await batches.cut_off(session, number, now=now)
-        assert await batches.finish(session, number, left, final, now=now)
+        assert await batches.finish(session, number, left, final, now=now, webhook_urls=())
 
 
 async def remove(site: Site, number: int) -> bool:
@@ -133,10 +136,24 @@ class TestRemoval:
             pass
         assert await rows.outcomes(site.database, number) == []
 
+    async def test_the_history_of_a_removed_batch_goes_with_it_in_the_same_bites(
+        self, site: Site
+    ) -> None:
+        number = await rows.add_batch(site.database, lines=400)
+        await finish(site, number)
+        async with site.database.write.begin() as session:
+            for minute in range(500):
+                one = Tally(completed=1, failed=0, usage=Usage(), seconds=(1.0,))
+                await progress.record(session, {number: one}, now=60.0 * minute)
+        await remove(site, number)
+
+        assert [await site.housekeeper.drop_removed_once() for _ in range(3)] == [1_001, 401, 0]
+        assert not await has_batch(site, "batch_1")
+
     async def test_a_removed_batch_is_no_cursor(self, site: Site) -> None:
         number = await rows.add_batch(site.database)
         async with site.database.write.begin() as session:
-            await batches.fail(session, number, errors=["no"], now=1.0)
+            await batches.fail(session, number, errors=["no"], now=1.0, webhook_urls=())
         await remove(site, number)
 
         async with site.database.read() as session:
@@ -219,6 +236,18 @@ async def test_idempotency_keys_are_forgotten_in_bites_when_they_are_old(site: S
     assert [await site.housekeeper.forget_keys_once() for _ in range(3)] == [1_000, 500, 0]
 
 
+async def test_history_is_forgotten_after_two_weeks(site: Site) -> None:
+    number = await rows.add_batch(site.database, lines=1)
+    one = Tally(completed=1, failed=0, usage=Usage(), seconds=(1.0,))
+    async with site.database.write.begin() as session:
+        await progress.record(session, {number: one}, now=MINUTE)
+    site.clock.wall = MINUTE + 14 * DAY
+    assert await site.housekeeper.forget_progress_once() == 0
+
+    site.clock.wall += 1
+    assert await site.housekeeper.forget_progress_once() == 2
+
+
 async def test_a_database_grown_by_answers_shrinks_again_in_bites(site: Site) -> None:
     number = await rows.add_batch(site.database, lines=15_000)
     await finish(site, number, b"x" * 4_000)
@@ -249,3 +278,21 @@ async def test_a_server_at_work_keeps_house_by_itself(site: Site) -> None:
         while await rows.outcomes(site.database, number) or "file-orphan" in site.blobs_on_disk():
             site.clock.steady += 3_600
             await asyncio.sleep(_LOOK_SECONDS)
+
+
+class TestDeliveries:
+    async def test_what_was_delivered_or_given_up_goes_after_a_week_and_what_waits_never(
+        self, site: Site
+    ) -> None:
+        for number, state in enumerate(DeliveryState, start=1):
+            await rows.add_batch(site.database, f"batch_{number}")
+            async with site.database.write.begin() as session:
+                assert await batches.fail(
+                    session, number, errors=["no"], now=START, webhook_urls=["https://a/"]
+                )
+                attempt = Attempt(number, state, next_at=START)
+                assert await deliveries.record(session, attempt, now=START)
+
+        for days, forgotten in [(6.9, 0), (7.1, 2), (99, 0)]:
+            site.clock.wall = START + days * DAY
+            assert await site.housekeeper.forget_deliveries_once() == forgotten

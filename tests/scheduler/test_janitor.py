@@ -19,7 +19,7 @@ async def complete(database: Database, number: int) -> None:
     left, final = BatchStatus.FINALIZING, BatchStatus.COMPLETED
     async with database.write.begin() as session:
         assert await batches.cut_off(session, number, now=3.0)
-        assert await batches.finish(session, number, left, final, now=4.0)
+        assert await batches.finish(session, number, left, final, now=4.0, webhook_urls=())
 
 
 async def test_a_lease_that_ran_out_is_taken_back_and_the_dispatcher_told(site: Site) -> None:

@@ -21,6 +21,7 @@ async def add_batch(
     input_file_id: str = "file-in",
     expires_at: int | None = None,
     tenant: str = DEFAULT_TENANT,
+    webhook_url: str | None = None,
 ) -> int:
     """The number of a batch in `validating`, or in `in_progress` if it has lines."""
     async with database.of(tenant).write.begin() as session:
@@ -34,6 +35,7 @@ async def add_batch(
             error_file_id=f"file-err-{id}",
             created_at=1,
             expires_at=expires_at,
+            webhook_url=webhook_url,
         )
         await session.flush()
         if lines:

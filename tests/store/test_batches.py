@@ -21,7 +21,9 @@ IDLE = Usage()
 
 
 def finish(left: BatchStatus, final: BatchStatus) -> Move:
-    return lambda session, number: batches.finish(session, number, left, final, now=NOW)
+    return lambda session, number: batches.finish(
+        session, number, left, final, now=NOW, webhook_urls=()
+    )
 
 
 async def cancel(session: AsyncSession, number: int) -> bool:
@@ -34,8 +36,8 @@ async def complete_all(session: AsyncSession, number: int) -> bool:
 
 
 start: Move = partial(batches.start, now=NOW)
-fail: Move = partial(batches.fail, errors=[{"code": "empty_file"}], now=NOW)
-abandon: Move = partial(batches.abandon, errors=[{"code": "empty_file"}], now=NOW)
+fail: Move = partial(batches.fail, errors=[{"code": "empty_file"}], now=NOW, webhook_urls=())
+abandon: Move = partial(batches.abandon, errors=[{"code": "empty_file"}], now=NOW, webhook_urls=())
 cut_off: Move = partial(batches.cut_off, now=NOW)
 complete = finish(BatchStatus.FINALIZING, BatchStatus.COMPLETED)
 expire = finish(BatchStatus.FINALIZING, BatchStatus.EXPIRED)
@@ -254,7 +256,7 @@ async def test_a_deleted_batch_leaves_no_rows_and_its_numbers_are_not_used_again
         assert await batches.cancel(session, "batch_1", now=3.0)
         await requests.end_unrun(session, number, RequestState.CANCELLED, leased_too=True)
         left, final = BatchStatus.CANCELLING, BatchStatus.CANCELLED
-        assert await batches.finish(session, number, left, final, now=4.0)
+        assert await batches.finish(session, number, left, final, now=4.0, webhook_urls=())
         assert await batches.remove(session, number, now=5.0)
         assert not await batches.remove(session, number, now=6.0)
         assert await batches.removed(session) == number

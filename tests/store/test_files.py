@@ -107,4 +107,4 @@ async def test_bytes_are_held_by_their_file_and_by_every_unfinished_batch(
 
 async def fail(database: Database, number: int) -> None:
     async with database.write.begin() as session:
-        assert await batches.fail(session, number, errors=[], now=3.0)
+        assert await batches.fail(session, number, errors=[], now=3.0, webhook_urls=())

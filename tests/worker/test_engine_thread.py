@@ -10,6 +10,7 @@ import pytest_asyncio
 from httpx2 import Response
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
+from batch_api import __version__
 from batch_api.schemas.priority import PRIORITY_HEADER
 from batch_api.worker.engine_thread import Status
 from tests.worker.fake_engine import FakeEngine, text_of
@@ -157,11 +158,29 @@ async def test_while_the_model_loads_requests_are_503_and_health_says_so() -> No
         async with await worker.say("say hi") as answer:
             assert (answer.status, answer.headers["retry-after"]) == (503, "5")
         assert [model.id async for model in worker.client.models.list()] == [MODEL]
+        assert await _readiness(worker) == (503, "loading", False)
 
         loaded.set()
         await until(lambda: worker.thread.status is Status.READY)
+        assert await _readiness(worker) == (200, "ready", True)
         async with await worker.say("say hi") as answer:
             assert answer.status == 200
+
+
+async def _readiness(worker: Worker) -> tuple[int, str, bool]:
+    """The status of `/ready` and the word it says, and what the model says of itself."""
+    async with worker.session.get("/v1/models") as answer:
+        (model,) = (await answer.json())["data"]
+    async with worker.session.get("/ready") as answer:
+        return answer.status, (await answer.json())["status"], model["ready"]
+
+
+async def test_the_version_of_a_worker_is_told(worker: Worker) -> None:
+    async with worker.session.get("/version") as answer:
+        told = await answer.json()
+
+    assert told.keys() == {"version", "python", "api", "started_at"}
+    assert told["version"] == __version__
 
 
 async def _health(worker: Worker) -> dict[str, object]:

@@ -1,0 +1,50 @@
+"""Whether an upstream can do anything; asked at most once a second, however many want to know."""
+
+import asyncio
+from typing import Any
+
+from batch_api.clock import Clock
+from batch_api.unusable import UpstreamUnusable
+from batch_api.upstreams import Models, Upstreams
+
+_UPSTREAM_SECONDS = 10
+_BELIEVED_SECONDS = 1.0
+
+Check = dict[str, Any]
+"""`status` is `ok` or a word for what is not; whatever else there is to tell stands beside it."""
+
+
+class UpstreamCheck:
+    def __init__(self, upstreams: Upstreams, clock: Clock) -> None:
+        self._upstreams = upstreams
+        self._clock = clock
+        self._asking: asyncio.Task[Check] | None = None
+        self._believed_until = 0.0
+
+    async def take(self) -> Check:
+        """`away` and `loading`: nothing can be answered now; `some`: not by all of them."""
+        if self._asking is None or (self._asking.done() and not self._is_believed):
+            self._asking = asyncio.create_task(self._ask())
+        # Who leaves meanwhile takes the answer from nobody else.
+        return await asyncio.shield(self._asking)
+
+    @property
+    def _is_believed(self) -> bool:
+        return self._clock.monotonic() < self._believed_until
+
+    async def _ask(self) -> Check:
+        try:
+            async with asyncio.timeout(_UPSTREAM_SECONDS):
+                return self._told(await self._upstreams.models())
+        except (UpstreamUnusable, TimeoutError):
+            return {"status": "away", "reason": "no upstream tells its models"}
+        finally:
+            self._believed_until = self._clock.monotonic() + _BELIEVED_SECONDS
+
+    def _told(self, models: Models) -> Check:
+        if models.objects and not models.ready:
+            reason = "no upstream has a model ready yet: a worker is loading"
+            return {"status": "loading", "reason": reason}
+        counts = {"up": self._upstreams.count(up=True), "down": self._upstreams.count(up=False)}
+        is_whole = models.are_all and not counts["down"] and models.ready == models.objects
+        return {"status": "ok" if is_whole else "some", "models": len(models.ready), **counts}
