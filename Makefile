@@ -17,7 +17,7 @@ IN_PARALLEL = $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-r
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve test test-slow soak test-clients check lint fmt compose bench
+.PHONY: help demo serve test test-slow soak test-clients check lint fmt compose screenshots bench
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ fmt: $(READY) ## Format the code and mend what can be mended
 compose: $(READY) ## Write the Compose files again, after a change of settings or templates
 	$(BIN)/batch-api compose --gpus 1 --force
 	$(BIN)/batch-api compose --gpus 8 --force
+
+screenshots: $(READY) ## Pictures of every page into build/screenshots; needs Chromium
+	$(BIN)/python scripts/screenshots.py
 
 bench: $(READY) ## Compare engine, embedder and control plane with what they are measured against
 	$(BIN)/python -m benchmarks.control_plane

@@ -17,7 +17,6 @@ from batch_api.schemas.error_lines import LineError, read_error_line
 from batch_api.store import requests
 from batch_api.store.pages import Page
 from batch_api.store.requests import Line
-from batch_api.store.tables import BatchRow
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -43,17 +42,16 @@ async def listing(
 ) -> BatchLines:
     """In the order of the input; line numbers count from 1."""
     wanted = [*(state or []), *(states or [])]  # the SDK writes `state[]` where there are several
-    async with parts.database.read() as session:
-        batch = await find_batch(session, id)
-    return await lines_of(batch, parts, states=wanted, after=after, limit=limit)
+    return await lines_of(id, parts, states=wanted, after=after, limit=limit)
 
 
 async def lines_of(
-    batch: BatchRow, parts: AllParts, *, states: Collection[RequestState], after: int, limit: int
+    id: str, parts: AllParts, *, states: Collection[RequestState], after: int, limit: int
 ) -> BatchLines:
-    """Of all states if none is named."""
+    """Of all states if none is named. Raises NotFound."""
     skipped = 0
     async with parts.database.read() as session:
+        batch = await find_batch(session, id)
         page = await requests.page(
             session,
             batch.number,

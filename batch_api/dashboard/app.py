@@ -7,9 +7,12 @@ from fastapi import FastAPI
 from batch_api.api.deps import AllParts
 from batch_api.dashboard import (
     activity,
+    batch,
     batches,
     events,
     health,
+    line,
+    new,
     playground,
     sign_in,
     static,
@@ -18,7 +21,10 @@ from batch_api.dashboard import (
 )
 from batch_api.dashboard.fleet import Fleet
 
-_PAGES = (batches, activity, workers, storage, playground, health, events, sign_in, static)
+_PAGES = (
+    *(batches, batch, line, new, activity, workers, storage, playground),
+    *(health, events, sign_in, static),
+)
 
 
 def add_dashboard(app: FastAPI, stop: asyncio.Event) -> None:

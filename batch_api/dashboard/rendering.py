@@ -19,6 +19,7 @@ NAVIGATION = (
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 _TEN = 10
+_TENTH = 0.1
 
 
 def bytes_in_words(count: float) -> str:
@@ -45,6 +46,13 @@ def duration_in_words(seconds: float | None) -> str:
     if minutes:
         return f"{minutes} min {rest:02} s"
     return f"{rest} s"
+
+
+def exact_duration_in_words(seconds: float | None) -> str:
+    """With a digit after the point, while that says something."""
+    if seconds is None or seconds >= _TEN:
+        return duration_in_words(seconds)
+    return f"{max(0.0, seconds):.1f} s" if seconds >= _TENTH else f"{1000 * seconds:.0f} ms"
 
 
 def count_in_words(count: float | None) -> str:
@@ -92,6 +100,7 @@ def _environment() -> Environment:
         "bytes": bytes_in_words,
         "count": count_in_words,
         "duration": duration_in_words,
+        "exact_duration": exact_duration_in_words,
         "moment": moment,
         "rate": rate_in_words,
         "seconds": seconds_in_words,

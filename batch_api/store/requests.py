@@ -107,7 +107,6 @@ class Detail:
     body_length: int
     answer: bytes | None
     """The beginning of its line of the output or error file, while the database has it."""
-    answer_length: int
     published_before: int
     """So many lines stand before its own in that file, once it is written."""
 
@@ -395,12 +394,9 @@ async def detail(
     )
     if request is None:
         return None
-    answers = await session.execute(
-        select(func.substr(AnswerRow.line, 1, most_bytes), func.length(AnswerRow.line)).where(
-            AnswerRow.request_id == request.id
-        )
+    answer: bytes | None = await session.scalar(
+        select(func.substr(AnswerRow.line, 1, most_bytes)).where(AnswerRow.request_id == request.id)
     )
-    answer, length = next(iter(answers), (None, 0))
     is_completed = RequestRow.state == RequestState.COMPLETED
     before = await session.scalar(
         select(func.count()).where(
@@ -414,7 +410,6 @@ async def detail(
         body_offset=request.body_offset,
         body_length=request.body_length,
         answer=answer,
-        answer_length=length,
         published_before=before or 0,
     )
 

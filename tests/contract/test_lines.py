@@ -241,4 +241,4 @@ async def test_a_line_tells_how_long_the_attempt_took_that_ended_it(live: Live) 
     await live.finish(batch)
 
     (line,) = await lines(live, batch)
-    assert line["seconds"] == 7
+    assert line["seconds"] >= 7
