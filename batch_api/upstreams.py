@@ -73,6 +73,10 @@ class Facts:
     in_flight: int
     limit: int
     """Of requests of batches at once."""
+    is_on_trial: bool
+    """It was down, and a request of a batch is finding out whether it works again."""
+    rest_seconds: float
+    """Until it is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,11 @@ class Upstreams:
         await self._session.close()
 
     @property
+    def urls(self) -> list[str]:
+        """Of the servers themselves, without `/v1`; there may be a password in them."""
+        return [upstream.url for upstream in self._upstreams]
+
+    @property
     def longest_rest_seconds(self) -> float:
         """Until all of them can be asked again."""
         return max(map(_rest_seconds, self._upstreams))
@@ -154,7 +163,14 @@ class Upstreams:
 
     def facts(self) -> list[Facts]:
         return [
-            Facts(each.shown, each.is_up, each.standing.in_flight, each.standing.width)
+            Facts(
+                url=each.shown,
+                is_up=each.is_up,
+                in_flight=each.standing.in_flight,
+                limit=each.standing.width,
+                is_on_trial=each.standing.is_on_trial,
+                rest_seconds=each.rest_seconds,
+            )
             for each in self._upstreams
         ]
 

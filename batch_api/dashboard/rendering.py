@@ -7,7 +7,13 @@ from markupsafe import Markup, escape
 
 from batch_api.dashboard.static import address
 
-NAVIGATION = (("/", "Batches"),)
+NAVIGATION = (
+    ("/", "Batches"),
+    ("/activity", "Activity"),
+    ("/workers", "Workers"),
+    ("/storage", "Storage"),
+    ("/playground", "Playground"),
+)
 """Addresses and names, in the order of the bar."""
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -58,6 +64,20 @@ def count_in_words(count: float | None) -> str:
     return f"{round(count):,}".replace(",", "\u202f")
 
 
+def rate_in_words(each_second: float) -> str:
+    """A second's share, as exact as is of use."""
+    if each_second and each_second < _TEN:
+        return f"{each_second:.2g}" if each_second < 1 else f"{each_second:.1f}"
+    return count_in_words(round(each_second))
+
+
+def seconds_in_words(seconds: float) -> str:
+    """Of what may be over in a moment, such as `85 ms`, `1.2 s`; see `duration_in_words`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < _TEN else duration_in_words(seconds)
+
+
 def moment(at: float | None, *, style: str = "time") -> Markup:
     """A `<time>`; dashboard.js tells it in the visitor's zone, or with `ago` as how long ago."""
     if at is None:
@@ -82,6 +102,8 @@ def _environment() -> Environment:
         "duration": duration_in_words,
         "exact_duration": exact_duration_in_words,
         "moment": moment,
+        "rate": rate_in_words,
+        "seconds": seconds_in_words,
     }
     environment.globals |= {"navigation": NAVIGATION, "static": address}
     return environment

@@ -39,6 +39,8 @@ class Tally:
     failed: int
     usage: Usage
     model: str | None = None
+    seconds: tuple[float, ...] = ()
+    """How long each of the attempts took."""
 
 
 @dataclass(frozen=True, slots=True)
