@@ -84,6 +84,7 @@ BY_ID: dict[str, Callable[[Ids], Call]] = {
     "GET /": lambda ids: Call(f"/?after={ids.batch}"),
     "GET /batches/{id}": lambda ids: Call(f"/batches/{ids.batch}"),
     "GET /batches/{id}/lines/{number}": lambda ids: Call(f"/batches/{ids.batch}/lines/1"),
+    "GET /batches/{id}/chart": lambda ids: Call(f"/batches/{ids.batch}/chart"),
     "GET /new": lambda ids: Call(f"/new?file={ids.file}"),
 }
 """How each route is asked for what there is; to who is not its owner all of it is unknown."""
@@ -137,7 +138,14 @@ PAGES = {
     "GET /",
     "GET /batches/{id}",
     "GET /batches/{id}/lines/{number}",
+    "GET /batches/{id}/chart",
     "GET /new",
+    "GET /activity",
+    "GET /activity/data",
+    "GET /workers",
+    "GET /storage",
+    "GET /playground",
+    "GET /condition",
     "GET /events",
 }
 """Without a key one is sent to where one signs in."""
@@ -183,7 +191,7 @@ class Tenant:
         for id in self.batches:
             calls += [Call(f"/v1/batches/{id}{of}") for of in ("", "/results", "/lines")]
             calls.append(Call(f"/get_task_status/{id}"))
-            calls += [Call(f"/batches/{id}{of}") for of in ("", "/lines/1")]
+            calls += [Call(f"/batches/{id}{of}") for of in ("", "/lines/1", "/chart")]
         return [await self.ask("GET", call) for call in calls]
 
     def known(self, own_upload: str) -> list[Ids]:
