@@ -70,6 +70,8 @@ class Facts:
 
     url: str
     is_up: bool
+    is_starting: bool
+    """We have just started it, and it has not answered since."""
     in_flight: int
     limit: int
     """Of requests of batches at once."""
@@ -166,6 +168,7 @@ class Upstreams:
             Facts(
                 url=each.shown,
                 is_up=each.is_up,
+                is_starting=each.is_starting,
                 in_flight=each.standing.in_flight,
                 limit=each.standing.width,
                 is_on_trial=each.standing.is_on_trial,

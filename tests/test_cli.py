@@ -144,8 +144,7 @@ def test_a_secret_for_webhooks_that_is_none_is_refused_and_not_told(tmp_path: Pa
     refused = _serve(tmp_path, BATCH_API_WEBHOOK_SECRET="whsec_xyzzy")
 
     assert refused == (
-        "batch-api: Bad setting webhook_secret: Value error, it must be one that `batch-api "
-        "webhooks secret` prints.\n"
+        "batch-api: BATCH_API_WEBHOOK_SECRET must be one that `batch-api webhooks secret` prints.\n"
     )
 
 

@@ -68,19 +68,14 @@ async def of_batch(id: str, view: Viewing) -> Response:
         batch = await batches.get(session, id)
         if batch is None:
             raise NotFound("There is no such batch.")
-        now = view.parts.clock.now()
-        until = min(now, _end_of(batch.finalizing_at, batch.cancelling_at, now))
         since = batch.in_progress_at or batch.created_at
+        until = batch.finalizing_at or view.parts.clock.now()
         step = step_for(until - since)
         history = await progress.of_batch(session, batch.number, since=since, step=step)
+    if batch.finalizing_at is not None:
+        until = until // step * step + step  # nothing comes after it: the last step is whole
     found = series(history, since=since, until=until, step=step)
     return JSONResponse(found.as_json(), headers=_HEADERS)
-
-
-def _end_of(finalizing_at: int | None, cancelling_at: int | None, now: float) -> float:
-    """A little later, for the last answers' interval to be whole."""
-    ended = finalizing_at or cancelling_at
-    return now if ended is None else ended + 2 * progress.INTERVAL_SECONDS
 
 
 async def _series(view: View, range: Range) -> Series:

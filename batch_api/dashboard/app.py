@@ -21,8 +21,10 @@ from batch_api.dashboard import (
 )
 from batch_api.dashboard.fleet import Fleet
 
-_OF_BATCHES = (batches, batch, line, new)
-_PAGES = (*_OF_BATCHES, activity, workers, storage, playground, health, events, sign_in, static)
+_PAGES = (
+    *(batches, batch, line, new, activity, workers, storage, playground),
+    *(health, events, sign_in, static),
+)
 
 
 def add_dashboard(app: FastAPI, stop: asyncio.Event) -> None:

@@ -23,4 +23,6 @@ def _circuit(facts: Facts) -> tuple[str, str]:
     """A word for the circuit, and its colour."""
     if facts.is_up:
         return ("up", "good") if not facts.rest_seconds else ("up, resting", "warn")
+    if facts.is_starting:
+        return "starting", "warn"
     return ("on trial", "warn") if facts.is_on_trial else ("down", "bad")

@@ -186,6 +186,7 @@ class Tenant:
     async def view(self) -> list[Any]:
         """All that this tenant can read."""
         calls = [Call("/v1/files"), Call("/v1/batches"), Call("/tasks/"), Call("/")]
+        calls += [Call("/activity"), Call("/activity/data")]
         calls += [Call(f"/v1/files/{id}") for id in self.files]
         calls += [Call(f"/v1/files/{id}/content") for id in self.files]
         for id in self.batches:

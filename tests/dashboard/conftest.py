@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from openai import OpenAI
 from openai.types import Batch
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from batch_api.lifecycle import BatchStatus
 from tests.lived_in import until
@@ -21,6 +21,7 @@ from tests.standin import MODEL
 
 _CHROMIUM = "/usr/bin/chromium"
 _PATIENCE_MS = 30_000
+expect.set_options(timeout=_PATIENCE_MS)
 CHAT: Final = "/v1/chat/completions"
 
 

@@ -67,6 +67,7 @@ def shown(client: OpenAI) -> Shown:
             "failed batch": [IMAGE],
             "line": [HOSTILE + LONG[:200], SCRIPT, SCRIPT[::-1]],
             "refused line": [LONG, "onerror="],
+            "storage": [SCRIPT + RIGHT_TO_LEFT],
         },
     )
 
