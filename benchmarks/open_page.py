@@ -105,15 +105,14 @@ def _watch(server: Server, *, minutes: float) -> list[Sample]:
         while time.monotonic() < begun + minutes * 60:
             _let_pages_live(pages, _SAMPLE_SECONDS)
             now, cpu_now = time.monotonic(), server.cpu_seconds()
-            samples.append(
-                Sample(
-                    (now - begun) / 60,
-                    *(figure for _, session in pages for figure in _of_page(session)),
-                    browser_rss_mib=_browser_bytes() / _MIB,
-                    server_rss_mib=psutil.Process(server.pid).memory_info().rss / _MIB,
-                    server_cpu_percent=100 * (cpu_now - cpu) / (now - seen_at),
-                )
-            )
+            figures = [
+                (now - begun) / 60,
+                *(figure for _, session in pages for figure in _of_page(session)),
+                _browser_bytes() / _MIB,
+                psutil.Process(server.pid).memory_info().rss / _MIB,
+                100 * (cpu_now - cpu) / (now - seen_at),
+            ]
+            samples.append(Sample(*figures))
             seen_at, cpu = now, cpu_now
             print(" ".join(f"{figure:18.1f}" for figure in astuple(samples[-1])), flush=True)
         browser.close()
