@@ -33,8 +33,12 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandinProcess
 
 @pytest.fixture(scope="session")
 def server(standin: StandinProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Without keys; all tests share it, so that others' batches may stand beside one's own."""
-    with Server(tmp_path_factory.mktemp("server"), standin.url) as server:
+    """Without keys; all tests share it, so that others' batches may stand beside one's own.
+
+    What hangs in a batch that is cancelled is waited for only briefly.
+    """
+    settings = {"cancel_grace_seconds": 2}
+    with Server(tmp_path_factory.mktemp("server"), standin.url, settings=settings) as server:
         yield server
 
 

@@ -1,17 +1,21 @@
 """What people do with batches in the browser."""
 
+import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from openai import OpenAI
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.dashboard.conftest import Watch, answered, ended, line, start
-from tests.server import StandinProcess
+from tests.dashboard.conftest import Watch, answered, ended, line, start, visit
+from tests.server import Server, StandinProcess
 from tests.standin import HANG, Fault, answer_to
 
 REFUSED = Fault(status=400)
+CANCELLED = re.compile("(The batch is )?cancell(ing|ed)")
+"""Sooner or later."""
 REFUSED_ONCE = Fault(status=400, times=1)
 
 FileNamed = Callable[[str, bytes], Path]
@@ -78,11 +82,11 @@ def test_a_batch_is_cancelled_with_the_keyboard_alone(
     page.keyboard.press("Enter")
 
     state = page.get_by_role("region", name="Overview").locator(".state")
-    expect(state).to_have_text("cancelling")
-    expect(page.get_by_role("status").filter(has_text="The batch is cancelling.")).to_have_count(1)
+    expect(state).to_have_text(CANCELLED)
+    expect(page.locator("#told")).to_have_text(CANCELLED)
     expect(cancel).to_have_count(0)
     expect(page.locator("main")).to_be_focused()
-    assert client.batches.retrieve(batch.id).status == "cancelling"
+    assert CANCELLED.match(client.batches.retrieve(batch.id).status)
 
 
 def test_failed_lines_are_retried_in_a_new_batch_with_both_results(
@@ -145,12 +149,148 @@ def test_a_file_that_is_refused_is_explained_at_its_field(
 
 
 @pytest.mark.parametrize(
-    ("show", "heading"), [("failed", "No batch is failed."), ("nonsense", "Bad Request")]
+    ("status", "told"), [("expired", "No batch is expired."), ("x", "Bad Req")]
 )
-def test_a_list_without_batches_says_so(page: Page, watch: Watch, show: str, heading: str) -> None:
-    page.goto(f"/?status={'expired' if show == 'failed' else show}")
+def test_a_list_with_nothing_in_it_says_why(
+    page: Page, watch: Watch, status: str, told: str
+) -> None:
+    page.goto(f"/?status={status}")
 
-    text = heading.replace("failed", "expired")
-    expect(page.get_by_role("main")).to_contain_text(text)
-    if show == "nonsense":
-        watch.forgive("status of 400")
+    expect(page.get_by_role("main")).to_contain_text(told)
+    watch.complaints = [it for it in watch.complaints if "status of 400" not in it]
+
+
+@pytest.mark.slow
+def test_what_is_left_of_a_cancelled_batch_is_continued(page: Page, client: OpenAI) -> None:
+    held_up = Fault(ending="hang", times=1)
+    old = answered(client, start(client, line("done") + line("left", f"{held_up}left")), 1)
+    page.goto(f"/batches/{old.id}")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Cancel the batch").click()
+
+    page.get_by_role("button", name="Continue with 1 line").click()
+
+    page.wait_for_url(lambda url: "/batches/batch_" in url and old.id not in url)
+    state = page.get_by_role("region", name="Overview").locator(".state")
+    expect(state).to_have_text("completed")
+    assert [row.split()[1:3] for row in rows(page)] == [
+        ["done", "Completed"],
+        ["left", "Completed"],
+    ]
+
+
+def test_a_file_that_is_there_becomes_another_batch(page: Page, client: OpenAI) -> None:
+    content = line("a").replace(b"/v1/chat/completions", b"/v1/embeddings")
+    file = client.files.create(file=("vectors.jsonl", content), purpose="batch")
+    page.goto(f"/new?file={file.id}")
+
+    expect(page.get_by_label("Endpoint")).to_have_value("/v1/embeddings")
+    page.get_by_role("button", name="Create the batch").click()
+
+    page.wait_for_url("**/batches/batch_*")
+    assert client.batches.retrieve(id_of(page)).input_file_id == file.id
+
+
+@pytest.mark.slow
+def test_a_compressed_file_is_sent_as_what_is_in_it(
+    page: Page, client: OpenAI, file_named: FileNamed
+) -> None:
+    content = line("a").replace(b"/v1/chat/completions", b"/v1/completions") + line("b")
+    page.goto("/new")
+    packed = file_named("in.jsonl.gz", gzip.compress(content))
+
+    page.get_by_label("File", exact=True).set_input_files(packed)
+    expect(page.get_by_label("Endpoint")).to_have_value("/v1/completions")
+    page.get_by_role("button", name="Create the batch").click()
+
+    page.wait_for_url("**/batches/batch_*")
+    file = client.files.retrieve(client.batches.retrieve(id_of(page)).input_file_id)
+    assert file.filename == "in.jsonl"
+    assert client.files.content(file.id).content == content
+
+
+def test_a_list_that_is_open_shows_new_batches_and_how_they_go_on(
+    page: Page, client: OpenAI
+) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="New batch").focus()
+
+    batch = start(client, line("a", f"{HANG}b"))
+    row = page.locator(f"#{batch.id}")
+    expect(row).to_contain_text("in progress")
+    client.batches.cancel(batch.id)
+    expect(row).to_contain_text(CANCELLED)
+    expect(page.get_by_role("link", name="New batch")).to_be_focused()
+
+
+@pytest.mark.slow
+def test_lists_can_be_narrowed_and_turned(page: Page, client: OpenAI) -> None:
+    content = b'{"is": "no request"}\n'
+    failed = [ended(client, start(client, content)).id for _ in range(26)]
+    page.goto("/")
+    page.get_by_role("link", name="Failed", exact=True).click()
+
+    shown = page.locator("table.batches tbody tr")
+    expect(page.locator(".choices [aria-current]")).to_have_text("Failed")
+    assert [row.get_attribute("id") for row in shown.all()] == failed[:0:-1]
+    page.get_by_role("link", name="Older").click()
+    expect(page.locator(f"#{failed[0]}")).to_be_visible()
+    assert set(page.locator("table.batches .status").all_inner_texts()) == {"failed"}
+    page.get_by_role("link", name="Newest").click()
+    expect(shown.first).to_have_id(failed[-1])
+
+
+def test_lines_can_be_narrowed_and_turned(page: Page, client: OpenAI) -> None:
+    lines = [line(f"row-{n}", f"{REFUSED}{n}" if n % 2 else f"{n}") for n in range(1, 121)]
+    batch = ended(client, start(client, b"".join(lines)))
+    page.goto(f"/batches/{batch.id}")
+    page.get_by_role("navigation", name="Which lines").get_by_role("link", name="Failed").click()
+
+    expect(page.locator("table.lines tbody tr")).to_have_count(50)
+    page.get_by_role("link", name="Next").click()
+    expect(page.locator("table.lines tbody tr")).to_have_count(10)
+    assert [row.split()[1] for row in rows(page)] == [f"row-{n}" for n in range(101, 120, 2)]
+
+    page.get_by_role("link", name="row-119").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Line 119: row-119")
+    expect(page.get_by_role("region", name="Request").locator("pre").first).to_contain_text("119")
+    answer = page.get_by_role("region", name="Answer").locator("pre").first
+    expect(answer).to_contain_text('"custom_id": "row-119"')
+    page.goto(f"/batches/{batch.id}/lines/120")
+    expect(answer).to_contain_text('"custom_id": "row-120"')
+
+
+def test_what_a_line_says_is_opened_and_stays_open(page: Page, client: OpenAI) -> None:
+    batch = ended(client, start(client, line("a", "question")))
+    page.goto(f"/batches/{batch.id}/lines/1")
+    raw = page.locator("#raw-request")
+    raw.locator("summary").click()
+
+    with page.expect_response(lambda answer: answer.url == page.url):
+        client.files.create(file=("x.jsonl", line("x")), purpose="batch")
+    expect(page.locator("#live")).not_to_have_class("htmx-request")
+
+    assert raw.get_attribute("open") is not None
+    expect(raw).to_contain_text('"content":"question"')
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_is_said_and_what_is_shown_is_right_afterwards(
+    browser: Browser, standin: StandinProcess, tmp_path: Path
+) -> None:
+    with (
+        Server(tmp_path, standin.url) as server,
+        server.client() as client,
+        visit(browser, server.url) as (page, watch),
+    ):
+        page.goto("/")
+        expect(page.get_by_role("heading", name="There are no batches yet")).to_be_visible()
+        expect(page.get_by_role("main")).to_contain_text(f'base_url="{server.url}/v1"')
+        server.kill()
+        expect(page.get_by_text("The connection to the server is lost")).to_be_visible()
+        server.start()
+        batch = start(client, line("a"))
+
+        expect(page.locator(f"#{batch.id}")).to_contain_text("completed")
+        expect(page.get_by_text("The connection to the server is lost")).to_be_hidden()
+        watch.complaints.clear()  # of a server that was away
