@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.faults.remains import read_remains
+from tests.receiver import Receiver
 from tests.server import StandinProcess
 from tests.standin import MODEL, Fault, answer_to
 
@@ -65,6 +66,17 @@ def test_a_failed_line_without_a_reason_is_told_with_its_status(
 
     assert ended.returncode == 1, ended.stderr
     assert "1 x 400 without a reason" in ended.stderr
+
+
+def test_a_job_tells_no_receiver_of_webhooks(
+    tmp_path: Path, standin: StandinProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Receiver() as receiver:
+        monkeypatch.setenv("BATCH_API_WEBHOOK_URLS", json.dumps([receiver.url()]))
+        ended = _run(tmp_path, standin, _lines(["text"]))
+
+        assert ended.returncode == 0, ended.stderr
+        assert receiver.heard == []
 
 
 def test_a_killed_job_goes_on_where_it_stopped(tmp_path: Path, standin: StandinProcess) -> None:
