@@ -58,15 +58,16 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
     """
     file = target.resolve()
     unfinished = file.with_name(f".{file.name}.{secrets.token_hex(8)}.unfinished")
-    with _saying_why(target), unfinished.open("xb") as writer:
+    with _saying_why(target):
         try:
-            yield writer
-            writer.flush()
-            os.fsync(writer.fileno())
+            with unfinished.open("xb") as writer:
+                yield writer
+                writer.flush()
+                os.fsync(writer.fileno())
+            unfinished.replace(file)
         except BaseException:
-            unfinished.unlink()
+            unfinished.unlink(missing_ok=True)
             raise
-        unfinished.replace(file)
         _sync_folder(file)
 
 

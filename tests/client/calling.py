@@ -1,25 +1,19 @@
-"""Calls a command in this process: what it says, and its exit code; an error of ours is raised."""
+"""Calls of the client's commands, and files for them."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from typer.testing import CliRunner, Result
-
-from batch_api.cli import app
+from tests.command_line import Ended, batch_api
 from tests.standin import MODEL
 
 KEY = "sk-of-the-client-tests"
 
 
-def call(url: str, *arguments: str, key: str = KEY) -> Result:
-    return CliRunner().invoke(
-        app,
-        [*arguments, "--server", url],
-        env={"OPENAI_API_KEY": key, "COLUMNS": "300"},
-        catch_exceptions=False,
-    )
+def call(url: str, *arguments: str, key: str = KEY) -> Ended:
+    return batch_api(*arguments, "--server", url, OPENAI_API_KEY=key, COLUMNS="300")
 
 
 def write(folder: Path, texts: Sequence[str], name: str = "in.jsonl") -> Path:
@@ -39,3 +33,17 @@ def write(folder: Path, texts: Sequence[str], name: str = "in.jsonl") -> Path:
 
 def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def drain(terminal: int) -> str:
+    """What was shown, when its other side is closed."""
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 65_536)
+        except OSError:  # the other side is closed
+            part = b""
+        if not part:
+            os.close(terminal)
+            return shown.decode()
+        shown += part

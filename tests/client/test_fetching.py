@@ -29,7 +29,7 @@ def test_a_download_that_breaks_off_is_said(
 
     ended = call(scripted.url, "results", "batch_1", "-o", str(output))
 
-    assert ended.exit_code == 2
+    assert ended.returncode == 2
     assert ended.stderr.startswith(f"batch-api: {scripted.url}/v1 broke off")
     assert output.read_text() == "as it was\n"
     assert [it.name for it in output.parent.iterdir()] == [output.name]
@@ -41,7 +41,7 @@ def test_a_last_line_that_is_not_whole_is_said(scripted: Scripted) -> None:
 
     ended = call(scripted.url, "results", "batch_1")
 
-    assert ended.exit_code == 2
+    assert ended.returncode == 2
     assert "broke off" in ended.stderr
     assert ended.stdout == ANSWER.decode()
 
@@ -53,8 +53,8 @@ def test_a_line_of_many_pieces_is_whole(scripted: Scripted) -> None:
 
     ended = call(scripted.url, "results", "batch_1")
 
-    assert ended.exit_code == 1
-    assert ended.stdout_bytes == ANSWER + long + ANSWER
+    assert ended.returncode == 1
+    assert ended.stdout.encode() == ANSWER + long + ANSWER
 
 
 def test_a_line_that_is_not_json_is_said(scripted: Scripted) -> None:
@@ -63,7 +63,7 @@ def test_a_line_that_is_not_json_is_said(scripted: Scripted) -> None:
 
     ended = call(scripted.url, "results", "batch_1")
 
-    assert ended.exit_code == 2
+    assert ended.returncode == 2
     assert "a line that is not an answer" in ended.stderr
     assert ended.stderr.count("\n") == 1
 
@@ -74,7 +74,7 @@ def test_where_there_is_nothing_to_fetch_the_file_stays(scripted: Scripted, outp
     scripted.answers(GET, told(BATCH | {"status": "failed", "output_file_id": None}))
     no_answers = call(scripted.url, "results", "batch_1", "-o", str(output))
 
-    assert (no_errors.exit_code, no_answers.exit_code) == (2, 2)
+    assert (no_errors.returncode, no_answers.returncode) == (2, 2)
     assert no_errors.stderr == "batch-api: batch_1 completed and has no failed lines.\n"
     assert no_answers.stderr == "batch-api: batch_1 failed and has no answers.\n"
     assert output.read_text() == "as it was\n"
@@ -86,7 +86,7 @@ def test_a_file_of_another_batch_is_said_to_be_removed(scripted: Scripted, outpu
 
     ended = call(scripted.url, "watch", "batch_1", "-o", str(output))
 
-    assert ended.exit_code == 1
+    assert ended.returncode == 1
     assert f"{output} is removed: batch_1 has nothing for it." in ended.stderr
     assert not output.exists()
     assert "errors" not in ended.stderr

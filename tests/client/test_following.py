@@ -14,7 +14,7 @@ def test_who_begins_to_watch_while_the_server_is_away_waits_for_it(scripted: Scr
 
     ended = call(scripted.url, "watch", "batch_1")
 
-    assert ended.exit_code == 0, ended.stderr
+    assert ended.returncode == 0, ended.stderr
     assert "waiting: Can't reach" in ended.stderr
     assert "2 of 2 answered" in ended.stderr
 
@@ -26,7 +26,7 @@ def test_who_watches_waits_when_told_to_slow_down(scripted: Scripted) -> None:
 
     ended = call(scripted.url, "watch", "batch_1")
 
-    assert ended.exit_code == 0, ended.stderr
+    assert ended.returncode == 0, ended.stderr
     assert "waiting: " in ended.stderr
     assert "Slow down." in ended.stderr
 
@@ -41,6 +41,6 @@ def test_who_waits_for_answers_outlives_a_download_that_breaks_off(
 
     ended = call(scripted.url, "watch", "batch_1", "-o", str(output))
 
-    assert ended.exit_code == 0, ended.stderr
+    assert ended.returncode == 0, ended.stderr
     assert output.read_bytes() == 2 * ANSWER
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]

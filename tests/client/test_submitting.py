@@ -47,7 +47,7 @@ def test_a_batch_whose_answer_was_lost_is_asked_for_again_under_the_same_key(
 
     ended = call(server.url, "submit", str(write(tmp_path, ["a"])))
 
-    assert ended.exit_code == 0, ended.stderr
+    assert ended.returncode == 0, ended.stderr
     assert ended.stdout == "batch_1\n"
     keys = {one.headers["idempotency-key"] for one in server.heard if one.what == BEGIN}
     assert server.count(BEGIN) == 5
