@@ -114,11 +114,14 @@ def test_an_interrupted_job_says_how_to_go_on(tmp_path: Path, standin: StandinPr
 def test_answers_that_were_written_are_not_lost_to_a_half_removed_state(
     tmp_path: Path, standin: StandinProcess
 ) -> None:
-    (tmp_path / ".out.jsonl.unfinished").mkdir()
-    ended = _run(tmp_path, standin, _lines(["kept"]))
-    assert ended.returncode == 2
-    assert "out.jsonl can't be written: Is a directory." in ended.stderr
-    (tmp_path / ".out.jsonl.unfinished").rmdir()
+    job = _start(tmp_path, standin, _lines([f"{Fault(delay_ms=3000)}kept"]))
+    standin.wait_until_received(1)
+    (tmp_path / "out.jsonl").mkdir()
+    _, said = job.communicate(timeout=_SECONDS)
+    assert job.returncode == 2
+    assert "out.jsonl can't be written: Is a directory." in said
+    assert not list(tmp_path.glob("*.unfinished"))
+    (tmp_path / "out.jsonl").rmdir()
     (tmp_path / "out.jsonl").write_text("written by an earlier call")
     shutil.rmtree(_state(tmp_path) / "files")
 
