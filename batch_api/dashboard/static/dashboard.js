@@ -54,8 +54,9 @@ document.addEventListener("visibilitychange", () => {
   isStale = false;
   htmx.trigger("#live", "sse:changed");
 });
-// What the visitor has opened stays open, and who had the focus of something that is gone goes on from there.
+// Who draws for itself is left alone. What the visitor has opened stays open, and who had the focus of something that is gone goes on from there.
 Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.matches("details, dialog"));
+Idiomorph.defaults.callbacks.beforeNodeMorphed = (node) => !(node instanceof HTMLElement && "keep" in node.dataset);
 let hadFocus = false;
 document.addEventListener("htmx:beforeSwap", (event) => { hadFocus = event.detail.target.contains(document.activeElement); });
 document.addEventListener("htmx:afterSettle", () => {
