@@ -80,4 +80,5 @@ def _continue(
         continues_id=old.id,
         webhook_url=old.webhook_url,
         earlier_output_file_id=old.output_file_id if old.has_output_file else None,
+        earlier_completed=old.completed,
     )
