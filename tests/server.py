@@ -219,9 +219,9 @@ class Server(Program):
         times = psutil.Process(self.pid).cpu_times()
         return times.user + times.system
 
-    def client(self, *, max_retries: int = 2) -> OpenAI:
+    def client(self, *, key: str = "sk-test", max_retries: int = 2) -> OpenAI:
         """A context of its own: close it."""
-        return OpenAI(base_url=f"{self.url}/v1", api_key="sk-test", max_retries=max_retries)
+        return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=max_retries)
 
     def peak_memory_bytes(self) -> int:
         """The most resident memory that the process ever had."""

@@ -217,3 +217,54 @@ def until_over(server: Server, id: str) -> dict[str, Any]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return answer
+
+
+PARTS = '{"choices": [{"message": {"content": [{"type": "text", "text": "abc"}]}}]}'
+
+
+@pytest.mark.parametrize("body", [PARTS, '{"choices": [{}]}', '{"choices": [{"message": []}]}'])
+def test_an_answer_without_a_text_fails_its_task(server: Server, body: str) -> None:
+    _, made = curl(server, "/send_text", {"text": f"{Fault(body=body)}hi"})
+
+    ended = until_over(server, made["task_id"])
+
+    assert (ended["status"], ended["result"]) == ("failed", None)
+    assert "no text" in ended["error"]
+
+
+def test_a_task_whose_error_file_is_spoilt_has_failed(server: Server) -> None:
+    _, made = curl(server, "/send_text", {"text": f"{REFUSED}no"})
+    until_over(server, made["task_id"])
+    _, batch = curl(server, f"/v1/batches/{made['task_id']}")
+    (server.data_dir / "files" / batch["error_file_id"]).write_bytes(b'{"custom_id\xff\n')
+
+    ended = task(server, made["task_id"])
+    _, told = curl(server, f"/v1/batches/{made['task_id']}/lines")
+
+    assert (ended["status"], ended["error"]) == ("failed", "The line can't be read.")
+    assert [line["error"] for line in told["data"]] == [None]
+
+
+@pytest.mark.parametrize(("metadata", "lines"), [({}, 1), ({"dialect": "task"}, 2)])
+def test_a_batch_that_is_no_task_has_no_status_of_one(
+    server: Server, metadata: dict[str, str], lines: int
+) -> None:
+    with server.client(key=KEY) as client:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+        request = {"method": "POST", "url": "/v1/chat/completions", "body": body}
+        content = "".join(json.dumps(request | {"custom_id": str(n)}) + "\n" for n in range(lines))
+        file = client.files.create(file=("in.jsonl", content.encode()), purpose="batch")
+        batch = client.batches.create(
+            input_file_id=file.id,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata=metadata,
+        )
+    deadline = time.monotonic() + float(_SECONDS)
+    while curl(server, f"/v1/batches/{batch.id}")[1]["status"] != "completed":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    status, answer = curl(server, f"/get_task_status/{batch.id}")
+
+    assert (status, answer["error"]["code"]) == (404, "batch_not_found")
