@@ -134,8 +134,11 @@ class Command:
 
     def terminate(self) -> int:
         """SIGTERM; returns the exit status."""
-        self._running.send_signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
         return self._running.wait(_STOP_SECONDS)
+
+    def send(self, number: signal.Signals) -> None:
+        self._running.send_signal(number)
 
     def log_tail(self) -> str:
         return self._log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
