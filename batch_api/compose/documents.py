@@ -41,7 +41,7 @@ def compose_file(*, gpus: int, model: str = DEFAULT_MODEL, file: str) -> str:
         "version": __version__,
         "nginx_image": _NGINX_IMAGE,
     }
-    workers = "".join(_Part.read("gpu.yml").substitute(gpu=gpu) for gpu in range(gpus))
+    workers = "".join(_on_gpu(gpu) for gpu in range(gpus))
     monitoring = _Part.read("monitoring.yml").substitute(
         prometheus_image=_PROMETHEUS_IMAGE, grafana_image=_GRAFANA_IMAGE, targets=targets(gpus=gpus)
     )
@@ -66,6 +66,12 @@ def worker_list(*, gpus: int) -> str:
 def targets(*, gpus: int) -> str:
     """Whom Prometheus asks beside the server."""
     return json.dumps([{"targets": [f"worker-{gpu}:8000" for gpu in range(gpus)]}])
+
+
+def _on_gpu(gpu: int) -> str:
+    """The first builds the image: two builds of one image at once would fail."""
+    build = "" if gpu else "\n    build: {context: ., target: worker}"
+    return _Part.read("gpu.yml").substitute(gpu=gpu, build=build)
 
 
 def _alone(stated: dict[str, object]) -> dict[str, str]:
