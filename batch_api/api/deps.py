@@ -198,6 +198,18 @@ async def caller(request: Request, tenant: Admitted) -> str:
     return tenant
 
 
+def _take_more(request: Request, tenant: Annotated[str, Depends(caller)]) -> Callable[[int], None]:
+    def take(count: int) -> None:
+        rates: Rates = request.app.state.rates
+        request.state.headers = rates.take(tenant, count)
+
+    return take
+
+
+TakeMore = Annotated[Callable[[int], None], Depends(_take_more)]
+"""For a call that is many requests, how many beside the first. Raises TooManyRequests."""
+
+
 async def _parts(
     request: Request, parts: NobodysParts, tenant: Annotated[str, Depends(caller)]
 ) -> AllParts:
