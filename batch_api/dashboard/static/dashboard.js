@@ -49,14 +49,33 @@ document.addEventListener("htmx:beforeRequest", (event) => {
     event.preventDefault();
   }
 });
+
+// A browser has six connections to a server for all its pages: those that nobody sees keep none.
+let events = null;
+htmx.createEventSource = (url) => {
+  events = new EventSource(url);
+  if (document.hidden) events.close();
+  return events;
+};
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden || !isStale) return;
+  if (document.hidden) {
+    events?.close();
+    return;
+  }
+  // The extension opens another one when this one has failed for good; its first event is `changed`.
+  if (events?.readyState === EventSource.CLOSED) events.dispatchEvent(new Event("error"));
+  if (!isStale) return;
   isStale = false;
   htmx.trigger("#live", "sse:changed");
 });
 document.addEventListener("htmx:afterSettle", tellTimes);
 document.addEventListener("htmx:responseError", (event) => notice(reason(event.detail.xhr)));
-document.addEventListener("htmx:sseError", () => { document.getElementById("connection").hidden = false; });
+document.addEventListener("htmx:sseError", () => {
+  const banner = document.getElementById("connection");
+  // Whose session has ended is sent to sign in by the answer.
+  if (banner.hidden && document.getElementById("live")) htmx.trigger("#live", "sse:changed");
+  banner.hidden = false;
+});
 document.addEventListener("htmx:sseOpen", () => { document.getElementById("connection").hidden = true; });
 
 document.addEventListener("click", (event) => {
