@@ -119,11 +119,11 @@ def _start(client: OpenAI, content: bytes) -> Batch:
 
 
 def finished(client: OpenAI, batch: Batch) -> Batch:
-    return _until(client, batch, lambda it: BatchStatus(it.status).is_final)
+    return until(client, batch, lambda it: BatchStatus(it.status).is_final)
 
 
 def _until_answered(client: OpenAI, batch: Batch, lines: int) -> Batch:
-    return _until(client, batch, lambda it: _completed(it) >= lines)
+    return until(client, batch, lambda it: _completed(it) >= lines)
 
 
 def _completed(batch: Batch) -> int:
@@ -131,7 +131,7 @@ def _completed(batch: Batch) -> int:
     return batch.request_counts.completed
 
 
-def _until(client: OpenAI, batch: Batch, is_so: Any) -> Batch:
+def until(client: OpenAI, batch: Batch, is_so: Any) -> Batch:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while not is_so(batch):
         assert time.monotonic() < deadline, f"it takes too long: {batch}"
