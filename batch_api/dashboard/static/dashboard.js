@@ -51,19 +51,42 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 });
 
 // A browser has six connections to a server for all its pages: those that nobody sees keep none.
+class Events {
+  constructor(url) {
+    this.url = url;
+    this.listeners = [];
+    if (!document.hidden) this.open();
+  }
+  open() {
+    this.source = new EventSource(this.url);
+    this.source.onopen = (event) => this.onopen(event);
+    this.source.onerror = (event) => this.onerror(event);
+    for (const [name, listener] of this.listeners) this.source.addEventListener(name, listener);
+  }
+  close() {
+    this.source?.close();
+  }
+  addEventListener(name, listener) {
+    this.listeners.push([name, listener]);
+    this.source?.addEventListener(name, listener);
+  }
+  removeEventListener(name, listener) {
+    this.listeners = this.listeners.filter((each) => each[1] !== listener);
+    this.source?.removeEventListener(name, listener);
+  }
+  get readyState() {
+    return this.source?.readyState ?? EventSource.CLOSED;
+  }
+}
 let events = null;
-htmx.createEventSource = (url) => {
-  events = new EventSource(url);
-  if (document.hidden) events.close();
-  return events;
-};
+htmx.createEventSource = (url) => (events = new Events(url));
+
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
     events?.close();
     return;
   }
-  // The extension opens another one when this one has failed for good; its first event is `changed`.
-  if (events?.readyState === EventSource.CLOSED) events.dispatchEvent(new Event("error"));
+  if (events?.readyState === EventSource.CLOSED) events.open();
   if (!isStale) return;
   isStale = false;
   htmx.trigger("#live", "sse:changed");
