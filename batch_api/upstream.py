@@ -76,8 +76,8 @@ class Upstream:
         is_starting: bool = False,
     ) -> None:
         """`is_starting`: nobody need be told that it doesn't answer yet."""
-        self._url = url.rstrip("/").removesuffix("/v1")
-        self.shown = without_userinfo(self._url)
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self.shown = without_userinfo(self.url)
         """Its URL, for operators; to tenants it is just the upstream."""
         self.standing = Standing(most=most_in_flight)
         self.is_starting = is_starting
@@ -154,7 +154,7 @@ class Upstream:
     async def _request(self, call: Call) -> aiohttp.ClientResponse:
         return await self._session.request(
             call.method,
-            self._url + call.path,
+            self.url + call.path,
             data=call.body or None,
             headers={"content-type": "application/json", **call.headers},
             allow_redirects=False,

@@ -70,9 +70,15 @@ class Facts:
 
     url: str
     is_up: bool
+    is_starting: bool
+    """We have just started it, and it has not answered since."""
     in_flight: int
     limit: int
     """Of requests of batches at once."""
+    is_on_trial: bool
+    """It was down, and a request of a batch is finding out whether it works again."""
+    rest_seconds: float
+    """Until it is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,11 @@ class Upstreams:
         await self._session.close()
 
     @property
+    def urls(self) -> list[str]:
+        """Of the servers themselves, without `/v1`; there may be a password in them."""
+        return [upstream.url for upstream in self._upstreams]
+
+    @property
     def longest_rest_seconds(self) -> float:
         """Until all of them can be asked again."""
         return max(map(_rest_seconds, self._upstreams))
@@ -154,7 +165,15 @@ class Upstreams:
 
     def facts(self) -> list[Facts]:
         return [
-            Facts(each.shown, each.is_up, each.standing.in_flight, each.standing.width)
+            Facts(
+                url=each.shown,
+                is_up=each.is_up,
+                is_starting=each.is_starting,
+                in_flight=each.standing.in_flight,
+                limit=each.standing.width,
+                is_on_trial=each.standing.is_on_trial,
+                rest_seconds=each.rest_seconds,
+            )
             for each in self._upstreams
         ]
 

@@ -7,6 +7,28 @@ import pytest
 from batch_api.store.schema import upgrade
 from tests.lived_in import LivedIn, live
 
+_LONGEST_FIRST = [
+    "client/test_commands.py",
+    "commands/test_run.py",
+    "test_end_to_end.py",
+    "commands/test_backup.py",
+    "commands/test_serve.py",
+    "test_cli.py",
+    "worker/test_process.py",
+    "test_embeddings_end_to_end.py",
+    "engine/test_engine.py",
+    "engine/test_structured_output.py",
+    "contract/test_input_policy.py",
+    "faults/test_kill_at_each_call.py",
+    "faults/test_crash_windows.py",
+]
+"""So that no process is left alone with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from batch_api.commands.serve import WebhooksUnsigned, check_webhooks
 from batch_api.settings import Settings
 from tests.server import Server
 
@@ -125,23 +126,25 @@ def test_a_model_that_can_not_be_loaded_ends_the_server(tmp_path: Path) -> None:
 
 
 def test_webhooks_that_nobody_signs_are_refused(tmp_path: Path) -> None:
-    for setting, value in (("URLS", "http://hooks.example.com"), ("HOSTS", "hooks.example.com")):
-        refused = _serve(tmp_path, **{f"BATCH_API_WEBHOOK_{setting}": f'["{value}"]'})
+    refused = _serve(tmp_path, BATCH_API_WEBHOOK_URLS='["http://hooks.example.com"]')
 
-        assert refused == (
-            "batch-api: Webhooks are signed: set BATCH_API_WEBHOOK_SECRET to what `batch-api "
-            "webhooks secret` prints, or unset BATCH_API_WEBHOOK_URLS and "
-            "BATCH_API_WEBHOOK_HOSTS.\n"
-        )
+    assert refused == (
+        "batch-api: Webhooks are signed: set BATCH_API_WEBHOOK_SECRET to what `batch-api webhooks "
+        "secret` prints, or unset BATCH_API_WEBHOOK_URLS and BATCH_API_WEBHOOK_HOSTS.\n"
+    )
     assert not (tmp_path / "data").exists()
+
+
+def test_hosts_for_webhooks_that_nobody_signs_are_refused_too() -> None:
+    with pytest.raises(WebhooksUnsigned):
+        check_webhooks(Settings(webhook_hosts=("hooks.example.com",)))
 
 
 def test_a_secret_for_webhooks_that_is_none_is_refused_and_not_told(tmp_path: Path) -> None:
     refused = _serve(tmp_path, BATCH_API_WEBHOOK_SECRET="whsec_xyzzy")
 
     assert refused == (
-        "batch-api: Bad setting webhook_secret: Value error, it must be one that `batch-api "
-        "webhooks secret` prints.\n"
+        "batch-api: BATCH_API_WEBHOOK_SECRET must be one that `batch-api webhooks secret` prints.\n"
     )
 
 

@@ -79,10 +79,9 @@ def test_the_receiver_in_the_readme_hears_of_every_batch_and_one_of_its_own(
             job = Job(["1"])
             job.create(client)
             job.complete(server, client)
+            input = client.files.create(file=("in.jsonl", b'{"no": "line"}'), purpose="batch")
             failed = client.batches.create(
-                input_file_id=client.files.create(
-                    file=("in.jsonl", b"no line"), purpose="batch"
-                ).id,
+                input_file_id=input.id,
                 endpoint=_CHAT,
                 completion_window="24h",
                 extra_body={"webhook_url": own.url("/failed?token=xyzzy")},

@@ -1,7 +1,7 @@
 """`/v1/batches/{id}/lines`, ours beyond OpenAI: what has become of each line."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from batch_api.api.batch_object import find_batch
-from batch_api.api.deps import Parts
+from batch_api.api.deps import AllParts, Parts
 from batch_api.api.documents import errors
 from batch_api.lifecycle import RequestState
 from batch_api.schemas.batches import BatchLine, BatchLines
@@ -42,13 +42,20 @@ async def listing(
 ) -> BatchLines:
     """In the order of the input; line numbers count from 1."""
     wanted = [*(state or []), *(states or [])]  # the SDK writes `state[]` where there are several
+    return await lines_of(id, parts, states=wanted, after=after, limit=limit)
+
+
+async def lines_of(
+    id: str, parts: AllParts, *, states: Collection[RequestState], after: int, limit: int
+) -> BatchLines:
+    """Of all states if none is named. Raises NotFound."""
     skipped = 0
     async with parts.database.read() as session:
         batch = await find_batch(session, id)
         page = await requests.page(
             session,
             batch.number,
-            states=wanted,
+            states=states,
             after_line=after,
             limit=limit,
             most_bytes=_MOST_BYTES,
@@ -108,5 +115,6 @@ def _line(row: Line, errors: Mapping[str, LineError]) -> BatchLine:
         state=row.state,
         attempts=row.attempts,
         failures=row.failures,
+        seconds=row.seconds,
         error=errors.get(row.custom_id),
     )

@@ -20,7 +20,14 @@ _INTERRUPTED = 130
 
 _SERVER = "http://127.0.0.1:5000/v1"
 
-Id = Annotated[str, typer.Argument(help="Of the batch.")]
+
+def _given(id: str | None) -> str | None:
+    if id == "":  # None while a shell completes
+        raise _refusal("The id of the batch is empty.")
+    return id
+
+
+Id = Annotated[str, typer.Argument(help="Of the batch.", callback=_given)]
 Server = Annotated[
     str, typer.Option("--server", envvar="OPENAI_BASE_URL", help="Base URL of the server.")
 ]
@@ -31,7 +38,9 @@ ApiKey = Annotated[
 Wait = Annotated[bool, typer.Option("--wait", help="Until the batch is over; -o waits too.")]
 Out = Annotated[
     Path | None,
-    typer.Option("-o", "--output", help="For the answers; failed lines go to OUT.errors beside."),
+    typer.Option(
+        "-o", "--output", help="For the answers; failed lines go beside, as to out.errors.jsonl."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 
@@ -234,17 +243,38 @@ def _check(output: Path | None, *, input: Path | None = None) -> None:
 
 def _run(work: Callable[["Remote"], int], server: str, api_key: str) -> None:
     try:
-        from batch_api.client.remote import Remote
-
-        with Remote.at(server, api_key) as remote:
+        with _remote().at(server, api_key) as remote:
             code = work(remote)
+        sys.stdout.flush()
     except Unusable as error:
-        typer.echo(f"batch-api: {error}", err=True)
-        code = WRONGLY_CALLED
+        raise _refusal(str(error)) from None
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except BrokenPipeError:  # `| head` has seen enough
-        with suppress(OSError):
-            sys.stdout.close()
+        _leave_stdout()
         code = 0
+    except OSError as error:
+        _leave_stdout()
+        raise _refusal(f"Can't write to standard output: {error.strerror}.") from None
     raise typer.Exit(code)
+
+
+def _remote() -> type["Remote"]:
+    try:
+        from batch_api.client.remote import Remote
+    except ImportError as error:
+        sentence = "This command needs OpenAI's SDK: pip install 'batch-api[client]'."
+        raise Unusable(sentence) from error
+    return Remote
+
+
+def _leave_stdout() -> None:
+    """What is left to be written is not tried again at the end."""
+    with suppress(OSError):
+        sys.stdout.close()
+
+
+def _refusal(sentence: str) -> typer.Exit:
+    """Said in one sentence; to be raised."""
+    typer.echo(f"batch-api: {sentence}", err=True)
+    return typer.Exit(WRONGLY_CALLED)

@@ -2,15 +2,19 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from batch_api.client.output import errors_beside, remove, replacing
-from batch_api.client.remote import Missing
+from batch_api.client.patience import patiently
+from batch_api.client.sentences import Missing
+from batch_api.client.terminal import say
 from batch_api.errors import Unusable
 from batch_api.lifecycle import BatchStatus
+from batch_api.schemas.bad_json import BAD_JSON
 
 if TYPE_CHECKING:
     from openai.types import Batch
@@ -36,7 +40,10 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 def fetch(remote: "Remote", batch: "Batch", output: Path | None, *, errors: bool) -> int:
-    """To the file, or to standard output; returns how many lines there were."""
+    """To the file, or to standard output; returns how many lines there were.
+
+    Raises Unusable, also where there is nothing to fetch: then the file is as it was.
+    """
     chunks = _chunks(remote, batch, errors=errors)
     if output is not None:
         with replacing(output) as writer:
@@ -47,21 +54,28 @@ def fetch(remote: "Remote", batch: "Batch", output: Path | None, *, errors: bool
 
 
 def fetch_both(remote: "Remote", batch: "Batch", output: Path) -> None:
-    """The files of a batch that is over; what it has none of is not left from another one."""
+    """The files of a batch that is over; what it has none of is not left from another one.
+
+    Patient, for somebody has waited for this. Raises Unusable.
+    """
     for target, id, errors in (
         (output, batch.output_file_id, False),
         (errors_beside(output), batch.error_file_id, True),
     ):
-        if id is None:
-            remove(target)
-        else:
-            fetch(remote, batch, target, errors=errors)
+        if id is not None:
+            fetching = partial(fetch, remote, batch, target, errors=errors)
+            patiently(fetching, saying=lambda why: say(f"waiting: {why}"))
+        elif remove(target):
+            say(f"{target} is removed: {batch.id} has nothing for it.")
 
 
 def _chunks(remote: "Remote", batch: "Batch", *, errors: bool) -> Iterable[bytes]:
     if BatchStatus(batch.status).is_final:
         id = batch.error_file_id if errors else batch.output_file_id
-        return remote.content(id) if id else ()
+        if id is None:
+            what = "failed lines" if errors else "answers"
+            raise Unusable(f"{batch.id} {batch.status} and has no {what}.")
+        return remote.content(id)
     return _so_far(remote, batch.id, errors=errors)
 
 
@@ -72,6 +86,8 @@ def _so_far(remote: "Remote", id: str, *, errors: bool) -> Iterator[bytes]:
                 yield line
     except Missing as error:
         raise Unusable(f"{remote.url} tells no results before the end.") from error
+    except BAD_JSON as error:
+        raise Unusable(f"{remote.url} sends a line that is not an answer: {error}.") from error
 
 
 def _write(chunk: bytes, to: BinaryIO) -> int:

@@ -3,8 +3,8 @@
 import time
 from typing import TYPE_CHECKING
 
+from batch_api.client.patience import patiently
 from batch_api.client.progress import Display, Sight, display
-from batch_api.client.remote import Away
 from batch_api.lifecycle import BatchStatus
 
 if TYPE_CHECKING:
@@ -14,34 +14,28 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
-_PATIENCE_SECONDS = 300.0
-"""With a server that can't be reached: it may be starting anew."""
+_UNSEEN = Sight(status="connecting", total=None, completed=0, failed=0, output_tokens=0)
 
 
 def follow(remote: "Remote", id: str) -> "Batch":
     """The batch at its end. Raises Unusable."""
     pause = _FIRST_PAUSE_SECONDS
-    batch = remote.batch(id)
+    sight = _UNSEEN
     with display() as shown:
         while True:
-            shown.show(sight_of(batch))
+            batch = _look(remote, id, shown, sight)
+            sight = sight_of(batch)
+            shown.show(sight)
             if BatchStatus(batch.status).is_final:
                 return batch
             time.sleep(pause)
             pause = min(1.2 * pause, _LONGEST_PAUSE_SECONDS)
-            batch = _look(remote, batch, shown)
 
 
-def _look(remote: "Remote", batch: "Batch", shown: Display) -> "Batch":
-    began = time.monotonic()
-    while True:
-        try:
-            return remote.batch(batch.id)
-        except Away as away:
-            if time.monotonic() > began + _PATIENCE_SECONDS:
-                raise
-            shown.show(sight_of(batch), waits_for=str(away))
-            time.sleep(_LONGEST_PAUSE_SECONDS)
+def _look(remote: "Remote", id: str, shown: Display, last: Sight) -> "Batch":
+    return patiently(
+        lambda: remote.batch(id), saying=lambda reason: shown.show(last, waits_for=reason)
+    )
 
 
 def sight_of(batch: "Batch") -> Sight:

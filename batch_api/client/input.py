@@ -20,6 +20,8 @@ class _FirstLine(msgspec.Struct):
 
 def first_url(input: Path) -> str:
     """The endpoint that the first request names: a batch has one. Raises InputUnusable."""
+    if input.exists() and not input.is_file():
+        raise InputUnusable(f"{input} is not a file, and has to be read more than once.")
     try:
         with input.open("rb") as file:
             first = next((line for line in file if line.strip()), b"")

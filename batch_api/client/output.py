@@ -1,9 +1,11 @@
 """Where answers go on this machine: a file is there whole, or as it was before."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from batch_api.errors import Unusable
@@ -20,15 +22,13 @@ def errors_beside(output: Path) -> Path:
 
 def check_targets(output: Path, input: Path | None = None) -> None:
     """Raises OutputUnusable where writing would fail, or cost the input, hours from now."""
-    folder = output.absolute().parent
-    if not folder.is_dir():
-        raise OutputUnusable(f"There is no folder {folder}.")
-    # A folder first: it may have no name to derive the other one from.
     _check_target(output, input)
+    # A folder first: it may have no name to derive the other one from.
     _check_target(errors_beside(output), input)
 
 
 def _check_target(target: Path, input: Path | None) -> None:
+    _check_folder(target.resolve().parent)
     if not target.exists():
         return
     if not target.is_file():
@@ -37,26 +37,46 @@ def _check_target(target: Path, input: Path | None) -> None:
         raise OutputUnusable(f"{target} is the input, which would be overwritten.")
 
 
+def _check_folder(folder: Path) -> None:
+    """By writing to it: neither its mode nor who we are tells."""
+    if not folder.is_dir():
+        raise OutputUnusable(f"There is no folder {folder}.")
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputUnusable(
+            f"Nothing can be written to the folder {folder}: {error.strerror}."
+        ) from error
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[BinaryIO]:
-    """To write what shall replace the target, whole and on the disk. Raises OutputUnusable."""
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    with _saying_why(target), unfinished.open("wb") as writer:
-        try:
-            yield writer
-            writer.flush()
-            os.fsync(writer.fileno())
-        except BaseException:
-            unfinished.unlink()
-            raise
-        unfinished.replace(target)
-        _sync_folder(target)
+    """To write what shall replace the target, whole and on the disk. Raises OutputUnusable.
 
-
-def remove(target: Path) -> None:
-    """If it is there. Raises OutputUnusable."""
+    A link stays one: the file is replaced that it leads to.
+    """
+    file = target.resolve()
+    unfinished = file.with_name(f".{file.name}.{secrets.token_hex(8)}.unfinished")
     with _saying_why(target):
+        try:
+            with unfinished.open("xb") as writer:
+                yield writer
+                writer.flush()
+                os.fsync(writer.fileno())
+            unfinished.replace(file)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        _sync_folder(file)
+
+
+def remove(target: Path) -> bool:
+    """Whether it was there. Raises OutputUnusable."""
+    with _saying_why(target):
+        was_there = target.exists()
         target.unlink(missing_ok=True)
+    return was_there
 
 
 def _sync_folder(path: Path) -> None:

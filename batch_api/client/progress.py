@@ -9,6 +9,8 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from batch_api.client.terminal import shown
+
 _LINE_SECONDS = 10.0
 
 
@@ -50,7 +52,7 @@ class Bar:
 
     def __init__(self) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[facts]}"),
@@ -129,4 +131,4 @@ class Rates:
 
 def _description(sight: Sight, waits_for: str | None) -> str:
     status = sight.status.replace("_", " ")
-    return f"{status}, waiting: {waits_for}" if waits_for else status
+    return f"{status}, waiting: {shown(waits_for)}" if waits_for else status

@@ -2,19 +2,18 @@
 
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
 from urllib.parse import quote
 
-from batch_api.errors import Unusable
+import openai
+from openai.types import Batch
+from pydantic import Field
 
-try:
-    import openai
-    from openai.types import Batch
-except ImportError as error:
-    raise Unusable("This command needs OpenAI's SDK: pip install 'batch-api[client]'.") from error
+from batch_api.client.sentences import Away, in_sentences
+from batch_api.errors import Unusable
 
 _PAGE_LINES = 1000
 _PAGE_BATCHES = 100
@@ -23,12 +22,26 @@ _CHUNK_BYTES = 256 * 1024
 _STREAMED = {"X-Stainless-Raw-Response": "stream"}
 
 
-class Away(Unusable):
-    """The server can't be reached, or has an error: it may be back in a while."""
+class Report(openai.BaseModel):
+    """What `/ready` tells."""
+
+    status: str
+    checks: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
-class Missing(Unusable):
-    """The server has no such thing, or no such route."""
+class Line(openai.BaseModel):
+    """What has become of a line of a batch."""
+
+    line: int
+    custom_id: str
+    state: str
+    attempts: int
+    error: dict[str, Any] | None
+
+
+class _Lines(openai.BaseModel):
+    data: list[Line]
+    has_more: bool
 
 
 class _Streamed(Protocol):
@@ -48,7 +61,14 @@ class Remote:
     def at(cls, server: str, api_key: str) -> Iterator[Self]:
         """`server`: with or without the `/v1` that all its paths begin with."""
         url = server.rstrip("/").removesuffix("/v1") + "/v1"
-        with _in_sentences(url), openai.OpenAI(base_url=url, api_key=api_key) as client:
+        if not api_key.isascii():
+            raise Unusable("The API key has characters other than ASCII's, and no key has.")
+        with (
+            in_sentences(url),
+            openai.OpenAI(
+                base_url=url, api_key=api_key, _strict_response_validation=True
+            ) as client,
+        ):
             yield cls(client)
 
     @property
@@ -66,14 +86,17 @@ class Remote:
         with self._sentences():
             self._client.files.delete(id)
 
-    def begin(self, *, file_id: str, endpoint: str, window: str, metadata: dict[str, str]) -> Batch:
+    def begin(
+        self, *, file_id: str, endpoint: str, window: str, metadata: dict[str, str], key: str
+    ) -> Batch:
+        """The batch that this key has begun before, or else a new one."""
         with self._sentences():
             return self._client.batches.create(
                 input_file_id=file_id,
                 endpoint=cast(Any, endpoint),
                 completion_window=cast(Any, window),
                 metadata=metadata or None,
-                extra_headers=_once(),
+                extra_headers=_once(key),
             )
 
     def batch(self, id: str) -> Batch:
@@ -96,45 +119,50 @@ class Remote:
                 f"/batches/{_segment(id)}/retry", cast_to=Batch, options={"headers": _once()}
             )
 
-    def lines(self, id: str, states: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def lines(self, id: str, states: Sequence[str]) -> Iterator[Line]:
         """Of these states, or of all if none is named."""
         after, has_more = 0, True
         while has_more:
             query = {"after": after, "limit": _PAGE_LINES, "state": list(states)}
-            page = self.get(f"/batches/{_segment(id)}/lines", query)
-            yield from page["data"]
-            after = page["data"][-1]["line"] if page["data"] else after
-            has_more = page["has_more"]
+            with self._sentences():
+                page = self._client.get(
+                    f"/batches/{_segment(id)}/lines",
+                    cast_to=_Lines,
+                    options={"params": cast(Any, query)},
+                )
+            yield from page.data
+            has_more = page.has_more and bool(page.data)
+            after = page.data[-1].line if page.data else after
 
     def content(self, file_id: str) -> Iterator[bytes]:
         yield from self._chunks(f"/files/{_segment(file_id)}/content")
 
     def finished_lines(self, id: str) -> Iterator[bytes]:
         """Of a batch that still runs: each answered or failed line, with its line feed."""
-        held = b""
+        held: list[bytes] = []
         for chunk in self._chunks(f"/batches/{_segment(id)}/results"):
-            *lines, held = (held + chunk).split(b"\n")
-            yield from (line + b"\n" for line in lines)
+            *ends, begin = chunk.split(b"\n")
+            for end in ends:
+                yield b"".join((*held, end, b"\n"))
+                held = []
+            held.append(begin)
+        if any(held):
+            raise Away(f"{self.url} broke off within a line.")
 
     def models(self) -> list[str]:
         with self._sentences():
             return [model.id for model in self._client.models.list()]
 
-    def readiness(self) -> dict[str, Any]:
-        """What `/ready` tells, also where that is that the server isn't."""
+    def readiness(self) -> Report:
+        """Also of a server that says that it isn't ready."""
         url = f"{self.url.removesuffix('/v1')}/ready"
         with self._sentences():
             try:
-                return self._client.with_options(max_retries=0).get(url, cast_to=dict[str, Any])
+                return self._client.get(url, cast_to=Report, options={"max_retries": 0})
             except openai.InternalServerError as error:
-                told = error.response.json()
-                assert isinstance(told, dict), "a report has names"
-                return told
-
-    def get(self, path: str, query: dict[str, Any] | None = None) -> dict[str, Any]:
-        options: dict[str, Any] = {"params": query or {}}
-        with self._sentences():
-            return self._client.get(path, cast_to=dict[str, Any], options=cast(Any, options))
+                with suppress(ValueError):
+                    return Report.model_validate_json(error.response.content)
+                raise
 
     def _chunks(self, path: str) -> Iterator[bytes]:
         with self._sentences():
@@ -144,36 +172,13 @@ class Remote:
             with closing(answer):
                 yield from answer.iter_bytes(_CHUNK_BYTES)
 
-    @contextmanager
-    def _sentences(self) -> Iterator[None]:
-        with _in_sentences(self.url):
-            yield
+    def _sentences(self) -> AbstractContextManager[None]:
+        return in_sentences(self.url)
 
 
-@contextmanager
-def _in_sentences(url: str) -> Iterator[None]:
-    try:
-        yield
-    except openai.APIConnectionError as error:
-        raise Away(f"Can't reach {url}: {error.__cause__ or error}.") from error
-    except openai.InternalServerError as error:
-        raise Away(f"{url} answers {error.status_code}: {_message(error)}") from error
-    except openai.NotFoundError as error:
-        raise Missing(_message(error)) from error
-    except openai.APIStatusError as error:
-        raise Unusable(f"{url} answers {error.status_code}: {_message(error)}") from error
-    except openai.OpenAIError as error:
-        raise Unusable(str(error)) from error
-
-
-def _message(error: openai.APIStatusError) -> str:
-    told = error.body.get("message") if isinstance(error.body, dict) else None
-    return str(told or error.message)
-
-
-def _once() -> dict[str, str]:
+def _once(key: str | None = None) -> dict[str, str]:
     """The SDK repeats a call whose answer is lost: it must not do twice what it does."""
-    return {"Idempotency-Key": uuid.uuid4().hex}
+    return {"Idempotency-Key": key or uuid.uuid4().hex}
 
 
 def _segment(id: str) -> str:

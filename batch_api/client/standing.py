@@ -15,20 +15,20 @@ _READY, _NOT_READY = 0, 1
 def tell_standing(remote: "Remote", *, as_json: bool) -> int:
     """The exit code: 0 if it is ready. Raises Unusable."""
     report = remote.readiness()
-    models = remote.models() if report["status"] == "ready" else []
+    models = remote.models() if report.status == "ready" else []
     newest = list(remote.batches(_LOOKED_AT))
     working = [batch for batch in newest if not BatchStatus(batch.status).is_final]
     if as_json:
         batches = [batch.to_dict(mode="json") for batch in working]
-        print_json({**report, "models": models, "batches": batches})
+        print_json({**report.to_dict(mode="json"), "models": models, "batches": batches})
     else:
-        print(f"{remote.url} is {report['status']}")
-        print_table([[name, _told(check)] for name, check in report.get("checks", {}).items()])
+        print(f"{remote.url} is {report.status}")
+        print_table([[name, _told(check)] for name, check in report.checks.items()])
         print_table([["models", " ".join(models) or "none"]])
         tell_batches(working, as_json=False)
-    return _READY if report["status"] == "ready" else _NOT_READY
+    return _READY if report.status == "ready" else _NOT_READY
 
 
 def _told(check: dict[str, Any]) -> str:
     facts = [f"{name}={value}" for name, value in check.items() if name != "status"]
-    return " ".join([str(check["status"]), *facts])
+    return " ".join([str(check.get("status", "?")), *facts])

@@ -1,17 +1,19 @@
 """What commands say: ids, tables and JSON on standard output, all else on standard error."""
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batch_api.client.following import sight_of
+from batch_api.client.terminal import say, shown
 from batch_api.lifecycle import BatchStatus
 
 if TYPE_CHECKING:
     from openai.types import Batch
+
+    from batch_api.client.remote import Line
 
 ALL_ANSWERED, NOT_ALL_ANSWERED, NOT_VALID = 0, 1, 2
 
@@ -70,23 +72,19 @@ def tell_fetched(batch: "Batch", lines: int, output: Path | None, *, as_json: bo
         say(f"{batch.id} is still {_in_words(batch.status)}: {lines} lines so far.")
 
 
-def tell_lines(lines: Iterable[dict[str, Any]], *, as_json: bool) -> None:
+def tell_lines(lines: Iterable["Line"], *, as_json: bool) -> None:
     for line in lines:
         if as_json:
-            print_json(line)
+            print_json(line.to_dict(mode="json"))
         else:
-            error = line["error"] or {}
+            error = line.error or {}
             told = " ".join(
                 str(it) for it in (error.get("status_code"), error.get("message")) if it
             )
             print(
-                f"{line['line']:>7}  {_shown(line['custom_id'])}  {line['state']}  "
-                f"{line['attempts']} attempts  {_shown(told)}".rstrip()
+                f"{line.line:>7}  {shown(line.custom_id)}  {shown(line.state)}  "
+                f"{line.attempts} attempts  {shown(told)}".rstrip()
             )
-
-
-def say(sentence: str) -> None:
-    print(_shown(sentence), file=sys.stderr, flush=True)
 
 
 def print_json(value: object) -> None:
@@ -109,7 +107,7 @@ def _row(batch: "Batch") -> list[str]:
         f"{sight.ended}/{sight.total or '?'}",
         f"{sight.failed} failed",
         created,
-        _shown(" ".join(f"{key}={value}" for key, value in (batch.metadata or {}).items())),
+        shown(" ".join(f"{key}={value}" for key, value in (batch.metadata or {}).items())),
     ]
 
 
@@ -125,8 +123,3 @@ def _summary(batch: "Batch") -> str:
 
 def _in_words(status: str) -> str:
     return status.replace("_", " ")
-
-
-def _shown(text: str) -> str:
-    """What clients wrote must not steer a terminal."""
-    return "".join(it if it.isprintable() else it.encode("unicode_escape").decode() for it in text)

@@ -9,17 +9,23 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
-_SECRET = {"api_key"}
+from batch_api.settings import Settings
+
 _LIST = '["a", "b"]'
 _HOST = "a host's name without a port, or *"
+_URL = "a URL such as http://127.0.0.1:8000/v1"
 _SUCH_AS = {
-    "upstream": "a URL such as http://127.0.0.1:8000/v1",
+    "upstream": _URL,
+    "workers": _URL,
+    "webhook_urls": "a URL such as https://app.example.com/hook",
+    "webhook_hosts": "a host's name, with a port or without one",
+    "webhook_secret": "one that `batch-api webhooks secret` prints",
     "allowed_hosts": _HOST,
     "allowed_media_hosts": _HOST,
     "allowed_origins": "an origin such as https://app.example.com, or *",
     "completion_windows": "hours or days such as 24h or 7d",
 }
-"""What the patterns of lists ask for."""
+"""What patterns and checks of our own ask for."""
 _KINDS = {
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
@@ -43,8 +49,12 @@ def sentence(error: ValidationError | SettingsError, options: Mapping[str, Any])
         return _no_json(error)
     problem = error.errors()[0]
     name = str(problem["loc"][0])
-    told = "" if name in _SECRET else f", not {problem['input']!r}"
+    told = "" if _is_secret(name) else f", not {problem['input']!r}"
     return f"{_called(name, options)} must be {_expected(name, problem)}{told}."
+
+
+def _is_secret(name: str) -> bool:
+    return "SecretStr" in str(Settings.model_fields[name].annotation)
 
 
 def _called(name: str, options: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _NGINX_IMAGE = "nginx:1.30.4-alpine"
 _PROMETHEUS_IMAGE = "prom/prometheus:v3.13.2"
 _GRAFANA_IMAGE = "grafana/grafana:12.3.2"
-_STATED = {"host", "port", "data_dir", "upstream", "api_key", "model", "max_in_flight"}
+_STATED = {"host", "port", "data_dir", "upstream", "workers", "api_key", "model", "max_in_flight"}
 """By the templates."""
 _LEFT_OUT = {"failpoints", "allow_anyone"}
 """The one is for tests, the other for servers without a key."""
@@ -40,6 +40,7 @@ def compose_file(*, gpus: int, model: str = DEFAULT_MODEL, file: str) -> str:
         "in_flight": min(_IN_FLIGHT_PER_GPU * gpus, _MOST_IN_FLIGHT),
         "version": __version__,
         "nginx_image": _NGINX_IMAGE,
+        "watched": _watched(gpus=gpus),
     }
     workers = "".join(_on_gpu(gpu) for gpu in range(gpus))
     monitoring = _Part.read("monitoring.yml").substitute(
@@ -61,6 +62,11 @@ def worker_list(*, gpus: int) -> str:
         f"server worker-{gpu}:8000 resolve max_fails=1 fail_timeout=2s;\n" for gpu in range(gpus)
     )
     return "".join(lines)
+
+
+def _watched(*, gpus: int) -> str:
+    """Where the dashboard looks how the workers are, also through nginx."""
+    return json.dumps([f"http://worker-{gpu}:8000" for gpu in range(gpus)])
 
 
 def targets(*, gpus: int) -> str:

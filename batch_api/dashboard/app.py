@@ -4,13 +4,33 @@ import asyncio
 
 from fastapi import FastAPI
 
-from batch_api.dashboard import batches, events, sign_in, static
+from batch_api.api.deps import AllParts
+from batch_api.dashboard import (
+    activity,
+    batch,
+    batches,
+    events,
+    health,
+    line,
+    new,
+    playground,
+    sign_in,
+    static,
+    storage,
+    workers,
+)
+from batch_api.dashboard.fleet import Fleet
 
-_PAGES = (batches, events, sign_in, static)
+_PAGES = (
+    *(batches, batch, line, new, activity, workers, storage, playground),
+    *(health, events, sign_in, static),
+)
 
 
 def add_dashboard(app: FastAPI, stop: asyncio.Event) -> None:
     """Once `stop` is set, pages are no longer told what changes."""
+    parts: AllParts = app.state.parts
     app.state.stop = stop
+    app.state.fleet = Fleet(parts.settings.workers or parts.upstreams.urls, parts.clock)
     for page in _PAGES:
         app.include_router(page.router)

@@ -7,12 +7,19 @@ from markupsafe import Markup, escape
 
 from batch_api.dashboard.static import address
 
-NAVIGATION = (("/", "Batches"),)
+NAVIGATION = (
+    ("/", "Batches"),
+    ("/activity", "Activity"),
+    ("/workers", "Workers"),
+    ("/storage", "Storage"),
+    ("/playground", "Playground"),
+)
 """Addresses and names, in the order of the bar."""
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 _TEN = 10
+_TENTH = 0.1
 
 
 def bytes_in_words(count: float) -> str:
@@ -41,6 +48,13 @@ def duration_in_words(seconds: float | None) -> str:
     return f"{rest} s"
 
 
+def exact_duration_in_words(seconds: float | None) -> str:
+    """With a digit after the point, while that says something."""
+    if seconds is None or seconds >= _TEN:
+        return duration_in_words(seconds)
+    return f"{max(0.0, seconds):.1f} s" if seconds >= _TENTH else f"{1000 * seconds:.0f} ms"
+
+
 def count_in_words(count: float | None) -> str:
     """With thin spaces between thousands; small ones with a digit after the point, if any."""
     if count is None:
@@ -48,6 +62,20 @@ def count_in_words(count: float | None) -> str:
     if count != int(count) and count < _TEN:
         return f"{count:.1f}"
     return f"{round(count):,}".replace(",", "\u202f")
+
+
+def rate_in_words(each_second: float) -> str:
+    """A second's share, as exact as is of use."""
+    if each_second and each_second < _TEN:
+        return f"{each_second:.2g}" if each_second < 1 else f"{each_second:.1f}"
+    return count_in_words(round(each_second))
+
+
+def seconds_in_words(seconds: float) -> str:
+    """Of what may be over in a moment, such as `85 ms`, `1.2 s`; see `duration_in_words`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < _TEN else duration_in_words(seconds)
 
 
 def moment(at: float | None, *, style: str = "time") -> Markup:
@@ -72,7 +100,10 @@ def _environment() -> Environment:
         "bytes": bytes_in_words,
         "count": count_in_words,
         "duration": duration_in_words,
+        "exact_duration": exact_duration_in_words,
         "moment": moment,
+        "rate": rate_in_words,
+        "seconds": seconds_in_words,
     }
     environment.globals |= {"navigation": NAVIGATION, "static": address}
     return environment

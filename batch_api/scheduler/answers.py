@@ -1,6 +1,6 @@
 """What an upstream's reply means for a request: answered, to be tried again, or not its fault."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 import msgspec
@@ -31,6 +31,10 @@ class Answered:
     settlement: Settlement
     usage: Usage = NO_TOKENS
     model: str | None = None
+
+    def after(self, seconds: float) -> "Answered":
+        """The same, by an attempt that took so long."""
+        return replace(self, settlement=replace(self.settlement, seconds=seconds))
 
 
 @dataclass(frozen=True, slots=True)

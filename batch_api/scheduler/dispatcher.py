@@ -87,6 +87,7 @@ class Dispatcher:
         self._blobs = blobs
         self._upstreams = upstreams
         self._settings = settings
+        self._clock = clock
         self._bell = wakeup.bell()
         self._metrics = metrics
         self._ledger = Ledger(
@@ -210,13 +211,16 @@ class Dispatcher:
             await self._may_send(stop)
             if stop.is_set() or not self._may_run(lease):
                 break
-            match await self._send(errand, suspicion, stop):
+            began = self._clock.monotonic()
+            outcome = await self._send(errand, suspicion, stop)
+            seconds = self._clock.monotonic() - began
+            match outcome:
                 case Answered() as answered:
                     self._pause.forget()
-                    self._ledger.enter(answered)
+                    self._ledger.enter(answered.after(seconds))
                     return
                 case Failed(doubts=doubts) as failed if suspicion >= doubts:
-                    await self._try_again(lease, failed)
+                    await self._try_again(lease, failed, seconds)
                     return
                 case Failed(reason=reason):
                     log.warning("attempt broke in company", extra=_facts(lease, reason))
@@ -272,11 +276,11 @@ class Dispatcher:
             return judge.broke(lease, error)
         return judge.judge(lease, reply, id)
 
-    async def _try_again(self, lease: Lease, failed: Failed) -> None:
+    async def _try_again(self, lease: Lease, failed: Failed, seconds: float) -> None:
         failures = lease.failures + 1
         log.warning("attempt failed", extra=_facts(lease, failed.reason))
         if failures >= self._settings.max_attempts:
-            self._ledger.enter(Answered(failed.settlement))
+            self._ledger.enter(Answered(failed.settlement).after(seconds))
             return
         self._metrics.again(Again.FAILED)
         delay = _jittered(_FIRST_RETRY_SECONDS * 2 ** (failures - 1))

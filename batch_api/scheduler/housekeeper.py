@@ -6,7 +6,7 @@ import logging
 from batch_api.clock import Clock
 from batch_api.scheduler.patience import patiently, to_the_end
 from batch_api.settings import Settings
-from batch_api.store import batches, deliveries, files, idempotency, requests
+from batch_api.store import batches, deliveries, files, idempotency, progress, requests
 from batch_api.store.blobs import KEEP_ORPHANS_DAYS, Blobs
 from batch_api.store.database import Database
 from batch_api.waiting import wait
@@ -44,6 +44,7 @@ class Housekeeper:
                 await patiently(self.drop_orphans_once, 0)
                 await patiently(self.retire_once, 0)
                 await to_the_end(self.forget_keys_once, stop)
+                await to_the_end(self.forget_progress_once, stop)
                 await to_the_end(self.forget_deliveries_once, stop)
             await to_the_end(self.drop_removed_once, stop)
             await to_the_end(self.shrink_once, stop)
@@ -75,6 +76,11 @@ class Housekeeper:
         async with self._database.write.begin() as session:
             return await idempotency.forget(session, now=self._clock.now(), limit=_BITE_ROWS)
 
+    async def forget_progress_once(self) -> int:
+        before = self._clock.now() - progress.KEPT_DAYS * _DAY_SECONDS
+        async with self._database.write.begin() as session:
+            return await progress.forget(session, before=before, limit=_BITE_ROWS)
+
     async def retire_once(self) -> int:
         """Let go what is older than the settings say; return how many files and batches that is."""
         settings, now = self._settings, self._clock.now()
@@ -101,6 +107,7 @@ class Housekeeper:
             return 0
         async with self._database.write.begin() as session:
             dropped = await requests.remove(session, number, limit=_BITE_ROWS)
+            dropped += await progress.remove(session, number, limit=_BITE_ROWS - dropped)
             if dropped < _BITE_ROWS:
                 await batches.drop(session, number)
         return dropped + 1

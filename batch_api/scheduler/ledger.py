@@ -18,7 +18,7 @@ from batch_api.scheduler.holdings import Holdings
 from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
-from batch_api.store import batches, requests
+from batch_api.store import batches, progress, requests
 from batch_api.store.batches import Running, Tally, Usage
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease, Settlement
@@ -176,7 +176,9 @@ class Ledger:
         async with self._database.write.begin() as session:
             settled = await requests.settle(session, [answer.settlement for answer in answers])
             counted = _of(answers, settled)
-            for number, tally in _tallies(counted).items():
+            tallies = _tallies(counted)
+            await progress.record(session, tallies, now=now)
+            for number, tally in tallies.items():
                 await batches.tally(session, number, tally)
                 done |= await batches.finalize_if_done(session, number, now=now)
         seconds = self._clock.monotonic() - began
@@ -207,4 +209,7 @@ def _tally(answers: Sequence[Answered]) -> Tally:
         failed=len(answers) - completed,
         usage=sum((answer.usage for answer in answers), Usage()),
         model=next((answer.model for answer in answers if answer.model), None),
+        seconds=tuple(
+            seconds for answer in answers if (seconds := answer.settlement.seconds) is not None
+        ),
     )

@@ -115,6 +115,8 @@ class BatchLine(BaseModel):
     """Begun ones, also those that a crash or a full upstream cut short."""
     failures: int
     """Attempts that failed for the request's own sake."""
+    seconds: float | None
+    """How long the attempt took that ended it, from its sending to the whole answer."""
     error: LineError | None
 
 

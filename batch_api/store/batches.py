@@ -39,6 +39,8 @@ class Tally:
     failed: int
     usage: Usage
     model: str | None = None
+    seconds: tuple[float, ...] = ()
+    """How long each of the attempts took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +170,21 @@ async def labelled(
     return (await session.scalars(ids)).all()
 
 
-async def page(session: AsyncSession, *, after: str | None, limit: int) -> Page[BatchRow]:
-    """Newest first. Raises UnknownCursor if no batch has the id `after`."""
-    rows = await rows_after(
-        session,
-        select(BatchRow).where(BatchRow.removed_at.is_(None)),
-        BatchRow,
-        after=after,
-        limit=limit,
-        order="desc",
-    )
+async def page(
+    session: AsyncSession,
+    *,
+    after: str | None,
+    limit: int,
+    statuses: Collection[BatchStatus] = (),
+) -> Page[BatchRow]:
+    """Newest first; of all statuses if none is named.
+
+    Raises UnknownCursor if no batch has the id `after`.
+    """
+    wanted = select(BatchRow).where(BatchRow.removed_at.is_(None))
+    if statuses:
+        wanted = wanted.where(BatchRow.status.in_(statuses))
+    rows = await rows_after(session, wanted, BatchRow, after=after, limit=limit, order="desc")
     return Page.of((await session.scalars(rows)).all(), limit)
 
 

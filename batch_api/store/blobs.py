@@ -136,6 +136,10 @@ class Blobs:
         with _believed("a file can't be deleted"):
             return await asyncio.to_thread(_drop_orphans, self._folder, set_aside_before)
 
+    async def orphans(self) -> tuple[int, int]:
+        """How many are set aside, and their bytes."""
+        return await asyncio.to_thread(_count_orphans, self._folder)
+
     async def names(self) -> set[str]:
         """What is in the folder, but for what is being written, set aside, or none of ours."""
         names = await asyncio.to_thread(os.listdir, self._folder)
@@ -169,9 +173,20 @@ def set_aside(blob: Path, *, now: float) -> None:
         blob.replace(blob.with_name(f"{blob.name}{ORPHAN}"))
 
 
+def _orphans(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if is_ours(path.name) and path.suffix == ORPHAN]
+
+
+def _count_orphans(folder: Path) -> tuple[int, int]:
+    sizes = []
+    for path in _orphans(folder):
+        with suppress(FileNotFoundError):
+            sizes.append(path.stat().st_size)
+    return len(sizes), sum(sizes)
+
+
 def _drop_orphans(folder: Path, set_aside_before: float) -> int:
-    orphans = [path for path in folder.iterdir() if is_ours(path.name) and path.suffix == ORPHAN]
-    old = [path for path in orphans if path.stat().st_mtime < set_aside_before]
+    old = [path for path in _orphans(folder) if path.stat().st_mtime < set_aside_before]
     for path in old:
         path.unlink()
     return len(old)

@@ -68,6 +68,8 @@ class Settlement:
     lease: Lease
     state: RequestState
     line: bytes
+    seconds: float | None = None
+    """How long the attempt took; None if no upstream was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,24 @@ class Line:
     state: RequestState
     attempts: int
     failures: int
+    seconds: float | None
+    """How long the attempt took that ended it."""
     error: bytes | None
     """Its line of the error file, if it has failed and the database still has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """All that is known of one input line."""
+
+    told: Line
+    """But for its error, which is an answer too."""
+    body_offset: int
+    body_length: int
+    answer: bytes | None
+    """The beginning of its line of the output or error file, while the database has it."""
+    published_before: int
+    """So many lines stand before its own in that file, once it is written."""
 
 
 async def add(session: AsyncSession, batch_number: int, places: Iterable[Place]) -> None:
@@ -341,6 +359,7 @@ async def page(
             RequestRow.state,
             RequestRow.attempt,
             RequestRow.failures,
+            RequestRow.seconds,
             AnswerRow.line,
         )
         .outerjoin(AnswerRow, failed)
@@ -348,8 +367,8 @@ async def page(
         .order_by(RequestRow.line)
     )
     lines = [
-        Line(line, custom_id, RequestState(state), attempts, failures, error)
-        for line, custom_id, state, attempts, failures, error in rows
+        Line(line, custom_id, RequestState(state), attempts, failures, seconds, error)
+        for line, custom_id, state, attempts, failures, seconds, error in rows
     ]
     return Page(lines, has_more=bool(sizes) and sizes[-1][0] > last_line)
 
@@ -364,6 +383,40 @@ async def count_unanswered(session: AsyncSession, batch_number: int, *, up_to_li
         )
     )
     return counted or 0
+
+
+async def detail(
+    session: AsyncSession, batch_number: int, line: int, *, most_bytes: int
+) -> Detail | None:
+    """`most_bytes`: of the answer."""
+    request = await session.scalar(
+        select(RequestRow).where(RequestRow.batch_number == batch_number, RequestRow.line == line)
+    )
+    if request is None:
+        return None
+    answer: bytes | None = await session.scalar(
+        select(func.substr(AnswerRow.line, 1, most_bytes)).where(AnswerRow.request_id == request.id)
+    )
+    is_completed = RequestRow.state == RequestState.COMPLETED
+    before = await session.scalar(
+        select(func.count()).where(
+            RequestRow.batch_number == batch_number,
+            RequestRow.line < line,
+            is_completed if request.state == RequestState.COMPLETED else ~is_completed,
+        )
+    )
+    return Detail(
+        told=_told(request),
+        body_offset=request.body_offset,
+        body_length=request.body_length,
+        answer=answer,
+        published_before=before or 0,
+    )
+
+
+def _told(row: RequestRow) -> Line:
+    state = RequestState(row.state)
+    return Line(row.line, row.custom_id, state, row.attempt, row.failures, row.seconds, None)
 
 
 async def trim(session: AsyncSession, batch_number: int, *, limit: int) -> int:
@@ -395,12 +448,15 @@ async def _end(session: AsyncSession, settlements: Sequence[Settlement]) -> None
     ended = (
         update(RequestRow)
         .where(RequestRow.id == bindparam("request_id"))
-        .values(state=bindparam("final_state"), leased_until=None)
+        .values(state=bindparam("final_state"), leased_until=None, seconds=bindparam("took"))
     )
     await _execute_many(
         session,
         ended,
-        [{"request_id": s.lease.id, "final_state": s.state} for s in settlements],
+        [
+            {"request_id": s.lease.id, "final_state": s.state, "took": s.seconds}
+            for s in settlements
+        ],
     )
 
 

@@ -29,6 +29,8 @@ from batch_api.lifecycle import (
 _Number = BigInteger().with_variant(Integer, "sqlite")
 # A late answer for what was deleted must not find a new row under the old number.
 _NEVER_REUSED = {"sqlite_autoincrement": True}
+# Narrow rows that are read and dropped by their first key: no second tree beside the key's.
+_IN_ORDER_OF_KEYS = {"sqlite_with_rowid": False}
 
 
 def _one_of(column: str, words: Iterable[str]) -> str:
@@ -208,6 +210,8 @@ class RequestRow(Table):
     """Counts leases: the fencing token."""
     failures: Mapped[int] = mapped_column(default=0)
     """Attempts that failed for the request's own sake, not for want of an upstream."""
+    seconds: Mapped[float | None]
+    """How long the attempt took that ended it."""
     leased_until: Mapped[float | None]
     not_before: Mapped[float] = mapped_column(default=0.0)
     """Monotonic seconds, as `leased_until`; a new process sets both back."""
@@ -243,6 +247,38 @@ class AnswerRow(Table):
         ForeignKey("requests.id"), primary_key=True, autoincrement=False
     )
     line: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class ProgressRow(Owned, Table):
+    """What a batch did in one interval, which begins at `at`; `store.progress` says how long."""
+
+    __tablename__ = "progress"
+
+    at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    batch_number: Mapped[int] = mapped_column(
+        ForeignKey("batches.number"), primary_key=True, autoincrement=False, index=True
+    )
+    completed: Mapped[int]
+    failed: Mapped[int]
+    input_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+
+    __table_args__ = _IN_ORDER_OF_KEYS
+
+
+class LatencyRow(Owned, Table):
+    """How many lines of a batch took about so long, in one interval: a bar of a histogram."""
+
+    __tablename__ = "latencies"
+
+    at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    batch_number: Mapped[int] = mapped_column(
+        ForeignKey("batches.number"), primary_key=True, autoincrement=False, index=True
+    )
+    bucket: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    lines: Mapped[int]
+
+    __table_args__ = _IN_ORDER_OF_KEYS
 
 
 class DeliveryRow(Owned, Table):

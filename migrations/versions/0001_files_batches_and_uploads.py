@@ -1,4 +1,4 @@
-"""Files, batches, requests, answers, webhooks, uploads, idempotency keys and API keys."""
+"""Files, batches, requests, answers, progress, webhooks, uploads, idempotency keys and API keys."""
 
 from collections.abc import Sequence
 
@@ -182,6 +182,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("attempt", sa.BigInteger(), nullable=False),
         sa.Column("failures", sa.BigInteger(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=True),
         sa.Column("leased_until", sa.Double(), nullable=True),
         sa.Column("not_before", sa.Double(), nullable=False),
         sa.CheckConstraint(
@@ -228,6 +229,54 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("request_id", name=op.f("pk_answers")),
     )
+    op.create_table(
+        "progress",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "batch_number",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("completed", sa.BigInteger(), nullable=False),
+        sa.Column("failed", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["batch_number"], ["batches.number"], name=op.f("fk_progress_batch_number")
+        ),
+        sa.PrimaryKeyConstraint("at", "batch_number", name=op.f("pk_progress")),
+        sqlite_with_rowid=False,
+    )
+    with op.batch_alter_table("progress", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_progress_batch_number"), ["batch_number"], unique=False
+        )
+
+    op.create_table(
+        "latencies",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "batch_number",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("bucket", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("lines", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["batch_number"], ["batches.number"], name=op.f("fk_latencies_batch_number")
+        ),
+        sa.PrimaryKeyConstraint("at", "batch_number", "bucket", name=op.f("pk_latencies")),
+        sqlite_with_rowid=False,
+    )
+    with op.batch_alter_table("latencies", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_latencies_batch_number"), ["batch_number"], unique=False
+        )
+
     op.create_table(
         "uploads",
         sa.Column("tenant", sa.String(), nullable=False),
@@ -342,6 +391,14 @@ def downgrade() -> None:
         )
 
     op.drop_table("uploads")
+    with op.batch_alter_table("latencies", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_latencies_batch_number"))
+
+    op.drop_table("latencies")
+    with op.batch_alter_table("progress", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_progress_batch_number"))
+
+    op.drop_table("progress")
     op.drop_table("answers")
     with op.batch_alter_table("requests", schema=None) as batch_op:
         batch_op.drop_index(

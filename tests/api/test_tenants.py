@@ -81,6 +81,11 @@ BY_ID: dict[str, Callable[[Ids], Call]] = {
     "GET /v1/batches/{id}/results": lambda ids: Call(f"/v1/batches/{ids.batch}/results"),
     "GET /v1/batches/{id}/lines": lambda ids: Call(f"/v1/batches/{ids.batch}/lines"),
     "GET /get_task_status/{id}": lambda ids: Call(f"/get_task_status/{ids.batch}"),
+    "GET /": lambda ids: Call(f"/?after={ids.batch}"),
+    "GET /batches/{id}": lambda ids: Call(f"/batches/{ids.batch}"),
+    "GET /batches/{id}/lines/{number}": lambda ids: Call(f"/batches/{ids.batch}/lines/1"),
+    "GET /batches/{id}/chart": lambda ids: Call(f"/batches/{ids.batch}/chart"),
+    "GET /new": lambda ids: Call(f"/new?file={ids.file}"),
 }
 """How each route is asked for what there is; to who is not its owner all of it is unknown."""
 
@@ -129,7 +134,20 @@ NEED_NO_KEY = {
     "GET /static/{path:path}",
 } | {f"GET /docs{rest}" for rest in ("", "/start.js", "/swagger-ui-bundle.js", "/swagger-ui.css")}
 
-PAGES = {"GET /", "GET /events"}
+PAGES = {
+    "GET /",
+    "GET /batches/{id}",
+    "GET /batches/{id}/lines/{number}",
+    "GET /batches/{id}/chart",
+    "GET /new",
+    "GET /activity",
+    "GET /activity/data",
+    "GET /workers",
+    "GET /storage",
+    "GET /playground",
+    "GET /condition",
+    "GET /events",
+}
 """Without a key one is sent to where one signs in."""
 
 
@@ -168,11 +186,13 @@ class Tenant:
     async def view(self) -> list[Any]:
         """All that this tenant can read."""
         calls = [Call("/v1/files"), Call("/v1/batches"), Call("/tasks/"), Call("/")]
+        calls += [Call("/activity"), Call("/activity/data")]
         calls += [Call(f"/v1/files/{id}") for id in self.files]
         calls += [Call(f"/v1/files/{id}/content") for id in self.files]
         for id in self.batches:
             calls += [Call(f"/v1/batches/{id}{of}") for of in ("", "/results", "/lines")]
             calls.append(Call(f"/get_task_status/{id}"))
+            calls += [Call(f"/batches/{id}{of}") for of in ("", "/lines/1", "/chart")]
         return [await self.ask("GET", call) for call in calls]
 
     def known(self, own_upload: str) -> list[Ids]:

@@ -1,4 +1,4 @@
-"""The commands that speak to a server: as processes, to a real one in front of the stand-in."""
+"""The commands that speak to a server: to a real one in front of the stand-in."""
 
 import json
 import os
@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
+from tests.client import calling
+from tests.client.calling import KEY, drain, read, write
+from tests.command_line import Ended, batch_api
 from tests.server import Server, StandinProcess
 from tests.standin import MODEL, Fault, answer_to
 
-KEY = "sk-of-the-client-tests"
 REFUSED = Fault(status=400)
 ONCE_REFUSED = Fault(status=400, times=1)
 SLOW = Fault(delay_ms=500)
 _SECONDS = 100
-
-Ended = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def command(server: Server, *arguments: str) -> list[str]:
+def as_process(server: Server, *arguments: str) -> list[str]:
     options = ["--server", server.url]
     return [sys.executable, "-m", "batch_api", *arguments, *options]
 
@@ -44,22 +44,15 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"OPENAI_API_KEY": KEY, "COLUMNS": "300", **more}
 
 
-def call(server: Server, *arguments: str, **more: str) -> Ended:
-    return subprocess.run(
-        command(server, *arguments),
-        env=environment(**more),
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
+def call(server: Server, *arguments: str) -> Ended:
+    return calling.call(server.url, *arguments)
 
 
 def start(server: Server, *arguments: str, stderr: Path) -> "subprocess.Popen[str]":
     """Returns when it has said something."""
     with stderr.open("wb") as said:
         process = subprocess.Popen(
-            command(server, *arguments),
+            as_process(server, *arguments),
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=said,
@@ -67,25 +60,6 @@ def start(server: Server, *arguments: str, stderr: Path) -> "subprocess.Popen[st
         )
     until(lambda: stderr.read_text().endswith("\n"))
     return process
-
-
-def write(folder: Path, texts: Sequence[str], name: str = "in.jsonl") -> Path:
-    lines = [
-        {
-            "custom_id": f"row-{number}",
-            "method": "POST",
-            "url": "/v1/chat/completions",
-            "body": {"model": MODEL, "messages": [{"role": "user", "content": text}]},
-        }
-        for number, text in enumerate(texts)
-    ]
-    path = folder / name
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def answers(lines: list[dict[str, Any]]) -> list[str]:
@@ -225,7 +199,7 @@ def test_a_person_sees_a_bar(server: Server, tmp_path: Path) -> None:
     input = write(tmp_path, [f"{SLOW}{n}" for n in range(10)])
     terminal, theirs = pty.openpty()
     bar = subprocess.Popen(
-        command(server, "submit", str(input), "--wait"),
+        as_process(server, "submit", str(input), "--wait"),
         env=environment(TERM="xterm"),
         stdout=subprocess.DEVNULL,
         stderr=theirs,
@@ -273,19 +247,18 @@ def test_what_the_server_refuses_leaves_nothing_behind(server: Server, tmp_path:
 
 
 def test_a_wrong_key_and_a_server_that_is_away_are_said(server: Server) -> None:
-    refused = call(server, "batches", OPENAI_API_KEY="wrong")
-    away = subprocess.run(
-        [sys.executable, "-m", "batch_api", "batches"],
-        env=environment(OPENAI_BASE_URL="http://127.0.0.1:9/v1"),
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
+    refused = calling.call(server.url, "batches", key="wrong")
+    away = calling.call("http://127.0.0.1:9/v1", "batches")
 
     assert (refused.returncode, away.returncode) == (2, 2)
     assert "Incorrect API key provided." in refused.stderr
     assert "Can't reach http://127.0.0.1:9/v1" in away.stderr
+
+
+def test_help_tells_where_failed_lines_go() -> None:
+    told = batch_api("submit", "--help", COLUMNS="300")
+
+    assert "out.errors.jsonl" in told.stdout
 
 
 def test_without_the_sdk_a_sentence_says_what_to_install() -> None:
@@ -352,16 +325,3 @@ def server_lines(server: Server, id: str) -> list[Any]:
             options={"params": {"state": ["completed", "failed"]}},
         )
     return list(page["data"])
-
-
-def drain(terminal: int) -> str:
-    shown = b""
-    while True:
-        try:
-            part = os.read(terminal, 65_536)
-        except OSError:  # the other side is closed
-            part = b""
-        if not part:
-            os.close(terminal)
-            return shown.decode()
-        shown += part

@@ -1,13 +1,12 @@
 """`batch-api compose` as an operator calls it."""
 
-import subprocess
-import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 import yaml
 
-_SECONDS = 60
+from tests.command_line import Ended, batch_api
 
 
 @pytest.fixture
@@ -17,15 +16,9 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _compose(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "batch_api", "compose", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
+def _compose(folder: Path, *arguments: str) -> Ended:
+    with chdir(folder):
+        return batch_api("compose", *arguments)
 
 
 def test_three_gpus_get_three_workers_and_their_list(checkout: Path) -> None:

@@ -1,14 +1,11 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.command_line import batch_api
 from tests.lived_in import LivedIn
 from tests.server import Server
-
-_SECONDS = 60
 
 
 @pytest.fixture
@@ -18,13 +15,7 @@ def lived_in(tmp_path: Path, killed: LivedIn) -> LivedIn:
 
 def doctor(data_dir: Path, *options: str, code: int) -> str:
     """What it prints, or the sentence with which it refuses."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "batch_api", "doctor", "--data-dir", str(data_dir), *options],
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
+    ended = batch_api("doctor", "--data-dir", str(data_dir), *options)
     assert ended.returncode == code, ended.stdout + ended.stderr
     return ended.stdout if code != 2 else ended.stderr
 

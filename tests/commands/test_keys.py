@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -15,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from batch_api.api.keys import Keyring
-from batch_api.cli import app
 from batch_api.clock import Clock
 from batch_api.commands.keys import KeyUnknown, create_key, list_keys, revoke_key
 from batch_api.settings import Settings
 from batch_api.store.database import Database, DataFolderUnusable
 from batch_api.store.orders import Orders
+from tests.command_line import Ended, batch_api
 from tests.server import Server, StandinProcess
 
 _SECONDS = 60
@@ -36,15 +32,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def command(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "batch_api", "keys", *arguments, "--data-dir", str(folder)],
-        env={name: value for name, value in os.environ.items() if "BATCH_API" not in name},
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
+def command(*arguments: str, folder: Path) -> Ended:
+    return batch_api("keys", *arguments, "--data-dir", str(folder))
 
 
 def status_for(server: Server, key: str) -> int:
@@ -118,10 +107,8 @@ def test_what_can_not_be_done_is_said_in_one_sentence(
 def test_a_lifetime_is_of_minutes_hours_days_or_weeks(
     tmp_path: Path, lifetime: str, seconds: int
 ) -> None:
-    made = CliRunner().invoke(
-        app, ["keys", "create", "k", "--expires-in", lifetime, "--data-dir", str(tmp_path)]
-    )
-    assert made.exit_code == 0, made.output
+    made = command("create", "k", "--expires-in", lifetime, folder=tmp_path)
+    assert made.returncode == 0, made.stderr
 
     with closing(sqlite3.connect(tmp_path / "batch-api.db")) as database:
         ((told,),) = database.execute("SELECT expires_at - created_at FROM api_keys")

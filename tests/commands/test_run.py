@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.faults.remains import read_remains
+from tests.receiver import Receiver
 from tests.server import StandinProcess
 from tests.standin import MODEL, Fault, answer_to
 
@@ -67,6 +68,17 @@ def test_a_failed_line_without_a_reason_is_told_with_its_status(
     assert "1 x 400 without a reason" in ended.stderr
 
 
+def test_a_job_tells_no_receiver_of_webhooks(
+    tmp_path: Path, standin: StandinProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Receiver() as receiver:
+        monkeypatch.setenv("BATCH_API_WEBHOOK_URLS", json.dumps([receiver.url()]))
+        ended = _run(tmp_path, standin, _lines(["text"]))
+
+        assert ended.returncode == 0, ended.stderr
+        assert receiver.heard == []
+
+
 def test_a_killed_job_goes_on_where_it_stopped(tmp_path: Path, standin: StandinProcess) -> None:
     texts = [f"text {n}" for n in range(2000)]
     first = _start(tmp_path, standin, _lines(texts))
@@ -102,11 +114,14 @@ def test_an_interrupted_job_says_how_to_go_on(tmp_path: Path, standin: StandinPr
 def test_answers_that_were_written_are_not_lost_to_a_half_removed_state(
     tmp_path: Path, standin: StandinProcess
 ) -> None:
-    (tmp_path / ".out.jsonl.unfinished").mkdir()
-    ended = _run(tmp_path, standin, _lines(["kept"]))
-    assert ended.returncode == 2
-    assert "out.jsonl can't be written: Is a directory." in ended.stderr
-    (tmp_path / ".out.jsonl.unfinished").rmdir()
+    job = _start(tmp_path, standin, _lines([f"{Fault(delay_ms=3000)}kept"]))
+    standin.wait_until_received(1)
+    (tmp_path / "out.jsonl").mkdir()
+    _, said = job.communicate(timeout=_SECONDS)
+    assert job.returncode == 2
+    assert "out.jsonl can't be written: Is a directory." in said
+    assert not list(tmp_path.glob("*.unfinished"))
+    (tmp_path / "out.jsonl").rmdir()
     (tmp_path / "out.jsonl").write_text("written by an earlier call")
     shutil.rmtree(_state(tmp_path) / "files")
 

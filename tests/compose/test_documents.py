@@ -29,7 +29,7 @@ PROFILES = {
     "docker-compose.yml": ["gpu", "cpu", "vllm", "llama-cpp", "front", "monitoring"],
     "docker-compose-multigpu.yml": ["gpu", "vllm", "llama-cpp", "front", "monitoring"],
 }
-STATED = {"host", "port", "data_dir", "upstream", "failpoints", "allow_anyone"}
+STATED = {"host", "port", "data_dir", "upstream", "workers", "failpoints", "allow_anyone"}
 """Settings that an operator of containers does not make."""
 
 
@@ -61,6 +61,16 @@ def test_prometheus_asks_every_worker_and_no_other(gpus: int) -> None:
 
     workers = {name for name in parsed["services"] if name.startswith("worker-")}
     assert {target.removesuffix(":8000") for target in group["targets"]} == workers
+
+
+@pytest.mark.parametrize("gpus", [1, 3])
+def test_the_dashboard_looks_after_each_worker_also_behind_nginx(gpus: int) -> None:
+    parsed = yaml.safe_load(compose_file(gpus=gpus, file="some.yml"))
+    server = parsed["services"]["batch-api"]["environment"]
+
+    assert json.loads(server["BATCH_API_WORKERS"]) == [
+        f"http://worker-{gpu}:8000" for gpu in range(gpus)
+    ]
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -74,6 +74,7 @@ async def test_finished_lines_can_be_read_while_others_run(live: Live) -> None:
         "state": "failed",
         "attempts": 1,
         "failures": 0,
+        "seconds": 0.0,
         "error": {"code": None, "message": "as told: 400", "status_code": 400},
     }
     await live.client.batches.cancel(batch.id)
@@ -228,3 +229,16 @@ async def test_a_wrong_parameter_is_named(live: Live, query: dict[str, Any]) -> 
     with pytest.raises(BadRequestError) as refused:
         await lines(live, batch, **query)
     assert (refused.value.param or "").startswith(next(iter(query)))
+
+
+async def test_a_line_tells_how_long_the_attempt_took_that_ended_it(live: Live) -> None:
+    batch = await live.start([request("slow", f"{Fault(delay_ms=500)}x")])
+    async with asyncio.timeout(20):
+        while live.standin.stats.open == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+    live.clock.turn(7)
+    await live.finish(batch)
+
+    (line,) = await lines(live, batch)
+    assert line["seconds"] >= 7

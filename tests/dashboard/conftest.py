@@ -6,13 +6,13 @@ The browser's library keeps an event loop of its own: tests here are not asynchr
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
 from openai import OpenAI
 from openai.types import Batch
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from batch_api.lifecycle import BatchStatus
 from tests.lived_in import until
@@ -21,7 +21,8 @@ from tests.standin import MODEL
 
 _CHROMIUM = "/usr/bin/chromium"
 _PATIENCE_MS = 30_000
-CHAT = "/v1/chat/completions"
+expect.set_options(timeout=_PATIENCE_MS)
+CHAT: Final = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +33,12 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandinProcess
 
 @pytest.fixture(scope="session")
 def server(standin: StandinProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Without keys; all tests share it, so that others' batches may stand beside one's own."""
-    with Server(tmp_path_factory.mktemp("server"), standin.url) as server:
+    """Without keys; all tests share it, so that others' batches may stand beside one's own.
+
+    What hangs in a batch that is cancelled is waited for only briefly.
+    """
+    settings = {"cancel_grace_seconds": 2}
+    with Server(tmp_path_factory.mktemp("server"), standin.url, settings=settings) as server:
         yield server
 
 

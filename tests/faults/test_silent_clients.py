@@ -21,7 +21,7 @@ from tests.listening import connected
 from tests.server import Server, StandinProcess
 from tests.standin import FLOOD, LULL, MODEL
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(400)]
 
 CLIENTS = 1_000
 LINES = 1_500

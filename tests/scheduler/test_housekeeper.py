@@ -4,7 +4,7 @@ import pytest
 
 from batch_api.lifecycle import BatchStatus, DeliveryState
 from batch_api.settings import Settings
-from batch_api.store import batches, deliveries
+from batch_api.store import batches, deliveries, progress
 from batch_api.store.batches import Tally, Usage
 from batch_api.store.database import DATABASE_NAME
 from batch_api.store.deliveries import Attempt
@@ -16,6 +16,8 @@ from tests.scheduler.site import INPUT, Site, questions
 from tests.store import rows
 
 DAY = 86_400
+MINUTE = START // 60 * 60
+"""The beginning of one."""
 MIB = 1024 * 1024
 _LOOK_SECONDS = 0.05
 
@@ -134,6 +136,20 @@ class TestRemoval:
             pass
         assert await rows.outcomes(site.database, number) == []
 
+    async def test_the_history_of_a_removed_batch_goes_with_it_in_the_same_bites(
+        self, site: Site
+    ) -> None:
+        number = await rows.add_batch(site.database, lines=400)
+        await finish(site, number)
+        async with site.database.write.begin() as session:
+            for minute in range(500):
+                one = Tally(completed=1, failed=0, usage=Usage(), seconds=(1.0,))
+                await progress.record(session, {number: one}, now=60.0 * minute)
+        await remove(site, number)
+
+        assert [await site.housekeeper.drop_removed_once() for _ in range(3)] == [1_001, 401, 0]
+        assert not await has_batch(site, "batch_1")
+
     async def test_a_removed_batch_is_no_cursor(self, site: Site) -> None:
         number = await rows.add_batch(site.database)
         async with site.database.write.begin() as session:
@@ -218,6 +234,18 @@ async def test_idempotency_keys_are_forgotten_in_bites_when_they_are_old(site: S
     site.clock.wall = START + 1_499
 
     assert [await site.housekeeper.forget_keys_once() for _ in range(3)] == [1_000, 500, 0]
+
+
+async def test_history_is_forgotten_after_two_weeks(site: Site) -> None:
+    number = await rows.add_batch(site.database, lines=1)
+    one = Tally(completed=1, failed=0, usage=Usage(), seconds=(1.0,))
+    async with site.database.write.begin() as session:
+        await progress.record(session, {number: one}, now=MINUTE)
+    site.clock.wall = MINUTE + 14 * DAY
+    assert await site.housekeeper.forget_progress_once() == 0
+
+    site.clock.wall += 1
+    assert await site.housekeeper.forget_progress_once() == 2
 
 
 async def test_a_database_grown_by_answers_shrinks_again_in_bites(site: Site) -> None:

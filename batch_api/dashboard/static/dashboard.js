@@ -91,6 +91,14 @@ document.addEventListener("visibilitychange", () => {
   isStale = false;
   htmx.trigger("#live", "sse:changed");
 });
+// What the visitor has opened stays open, and who had the focus of something that is gone goes on from there.
+Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.matches("details, dialog"));
+let hadFocus = false;
+document.addEventListener("htmx:beforeSwap", (event) => { hadFocus = event.detail.target.contains(document.activeElement); });
+document.addEventListener("htmx:afterSettle", () => {
+  if (hadFocus && document.activeElement === document.body) document.getElementById("main").focus({ preventScroll: true });
+});
+
 document.addEventListener("htmx:afterSettle", tellTimes);
 document.addEventListener("htmx:responseError", (event) => notice(reason(event.detail.xhr)));
 document.addEventListener("htmx:sseError", () => {

@@ -1,0 +1,86 @@
+"""`/activity`: what was done when, from the database's history; charts ask for their data apart."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import Query, Response
+from fastapi.responses import JSONResponse
+
+from batch_api.dashboard.pages import View, Viewing, pages
+from batch_api.dashboard.series import Series, series, step_for, summary
+from batch_api.errors import NotFound
+from batch_api.store import batches, progress
+
+router = pages()
+
+_HEADERS = {"cache-control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    choice: str
+    words: str
+    """After “the last”."""
+    seconds: int
+
+    @property
+    def step(self) -> int:
+        return step_for(self.seconds)
+
+
+RANGES = {
+    "1h": Range("1 hour", "hour", 3600),
+    "24h": Range("24 hours", "24 hours", 86_400),
+    "14d": Range("14 days", "14 days", progress.KEPT_DAYS * 86_400),
+}
+
+Span = Annotated[Literal["1h", "24h", "14d"], Query()]
+
+_ROWS = (
+    ("Completed lines a second", "completed", "each"),
+    ("Failed lines a second", "failed", "each"),
+    ("Tokens a second, read", "input_tokens", "each"),
+    ("Tokens a second, written", "output_tokens", "each"),
+    ("Latency, P50", "p50", "delay"),
+    ("Latency, P95", "p95", "delay"),
+    ("Latency, P99", "p99", "delay"),
+)
+"""What the table calls a column, and how it tells its values."""
+
+
+@router.get("/activity")
+async def activity(view: Viewing, range: Span = "1h") -> Response:
+    found = await _series(view, RANGES[range])
+    rows = [(name, kind, summary(getattr(found, column))) for name, column, kind in _ROWS]
+    return view.page("activity.html", range=range, ranges=RANGES, rows=rows, step=found.step)
+
+
+@router.get("/activity/data")
+async def data(view: Viewing, range: Span = "1h") -> Response:
+    found = await _series(view, RANGES[range])
+    return JSONResponse(found.as_json(), headers=_HEADERS)
+
+
+@router.get("/batches/{id}/chart")
+async def of_batch(id: str, view: Viewing) -> Response:
+    """What one batch did, from its start to its end, or to now."""
+    async with view.parts.database.read() as session:
+        batch = await batches.get(session, id)
+        if batch is None:
+            raise NotFound("There is no such batch.")
+        since = batch.in_progress_at or batch.created_at
+        until = batch.finalizing_at or view.parts.clock.now()
+        step = step_for(until - since)
+        history = await progress.of_batch(session, batch.number, since=since, step=step)
+    if batch.finalizing_at is not None:
+        until = until // step * step + step  # nothing comes after it: the last step is whole
+    found = series(history, since=since, until=until, step=step)
+    return JSONResponse(found.as_json(), headers=_HEADERS)
+
+
+async def _series(view: View, range: Range) -> Series:
+    now = view.parts.clock.now()
+    since = now - range.seconds
+    async with view.parts.database.read() as session:
+        history = await progress.of_all(session, since=since, step=range.step)
+    return series(history, since=since, until=now, step=range.step)

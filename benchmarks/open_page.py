@@ -1,0 +1,177 @@
+"""Pages that are kept open over a busy server: do browser and server grow?
+
+`python -m benchmarks.open_page --minutes 30`: the batches page and the activity page in Chromium,
+over a server that always has batches to run, at a stand-in upstream. Prints a table, and by how
+much each figure grows in an hour.
+"""
+
+import argparse
+import itertools
+import tempfile
+import threading
+import time
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+from openai import OpenAI
+from playwright.sync_api import CDPSession, Page, sync_playwright
+
+from tests.server import Server, StandinProcess
+from tests.standin import MODEL
+
+_PAGES = ("/", "/activity")
+_CHROMIUM = "/usr/bin/chromium"
+_LINES = 2000
+_SAMPLE_SECONDS = 30.0
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    minutes: float
+    list_heap_mib: float
+    list_nodes: float
+    activity_heap_mib: float
+    activity_nodes: float
+    browser_rss_mib: float
+    server_rss_mib: float
+    server_cpu_percent: float
+    """Since the sample before."""
+
+
+def main() -> None:
+    minutes = _arguments().minutes
+    stop = threading.Event()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with (
+            StandinProcess(folder, jitter_ms=200, journal=False) as standin,
+            Server(folder, standin.url) as server,
+            server.client() as client,
+        ):
+            work = threading.Thread(target=_keep_busy, args=(client, stop))
+            work.start()
+            try:
+                samples = _watch(server, minutes=minutes)
+            finally:
+                stop.set()
+                work.join()
+    _print_growth(samples)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    return parser.parse_args()
+
+
+def _keep_busy(client: OpenAI, stop: threading.Event) -> None:
+    """One batch after the other; what is over is deleted, so that the disk is not what grows."""
+    for number in itertools.count():
+        if stop.is_set():
+            return
+        file = client.files.create(file=(f"{number}.jsonl", _input()), purpose="batch")
+        batch = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+        while batch.status != "completed" and not stop.wait(0.5):
+            batch = client.batches.retrieve(batch.id)
+        for id in (file.id, batch.output_file_id):
+            if id is not None:
+                client.files.delete(id)
+
+
+def _input() -> bytes:
+    message = {"role": "user", "content": "hello there " * 8}
+    body = {"model": MODEL, "messages": [message]}
+    line = {"method": "POST", "url": "/v1/chat/completions", "body": body}
+    return b"".join(
+        msgspec.json.encode({"custom_id": f"row-{number}", **line}) + b"\n"
+        for number in range(_LINES)
+    )
+
+
+def _watch(server: Server, *, minutes: float) -> list[Sample]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox"])
+        pages = [_opened(browser.new_context().new_page(), server.url + path) for path in _PAGES]
+        print(" ".join(f"{field.name:>18}" for field in fields(Sample)), flush=True)
+        begun = time.monotonic()
+        seen_at, cpu = begun, server.cpu_seconds()
+        samples = []
+        while time.monotonic() < begun + minutes * 60:
+            _let_pages_live(pages, _SAMPLE_SECONDS)
+            now, cpu_now = time.monotonic(), server.cpu_seconds()
+            (list_heap, list_nodes), (heap, nodes) = (_of_page(session) for _, session in pages)
+            samples.append(
+                Sample(
+                    minutes=(now - begun) / 60,
+                    list_heap_mib=list_heap,
+                    list_nodes=list_nodes,
+                    activity_heap_mib=heap,
+                    activity_nodes=nodes,
+                    browser_rss_mib=_browser_bytes() / _MIB,
+                    server_rss_mib=psutil.Process(server.pid).memory_info().rss / _MIB,
+                    server_cpu_percent=100 * (cpu_now - cpu) / (now - seen_at),
+                )
+            )
+            seen_at, cpu = now, cpu_now
+            print(" ".join(f"{figure:18.1f}" for figure in astuple(samples[-1])), flush=True)
+        browser.close()
+    return samples
+
+
+def _opened(page: Page, url: str) -> tuple[Page, CDPSession]:
+    page.goto(url)
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    session.send("HeapProfiler.enable")
+    return page, session
+
+
+def _let_pages_live(pages: list[tuple[Page, CDPSession]], seconds: float) -> None:
+    """The library looks after its browser only while it is called."""
+    pages[0][0].wait_for_timeout(1000 * seconds)
+
+
+def _of_page(session: CDPSession) -> tuple[float, float]:
+    """Its heap in MiB, after its garbage is collected, and its nodes."""
+    session.send("HeapProfiler.collectGarbage")
+    told: dict[str, Any] = session.send("Performance.getMetrics")
+    metrics = {metric["name"]: metric["value"] for metric in told["metrics"]}
+    return metrics["JSHeapUsedSize"] / _MIB, metrics["Nodes"]
+
+
+def _browser_bytes() -> int:
+    """Of all its processes: children of ours, some levels down."""
+    rss = 0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "chrom" in process.name():
+                rss += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return rss
+
+
+def _print_growth(samples: list[Sample]) -> None:
+    """Of the second half: what is loaded and cached at the beginning is no growth."""
+    late = samples[len(samples) // 2 :]
+    for field in fields(Sample)[1:]:
+        points = [(sample.minutes / 60, getattr(sample, field.name)) for sample in late]
+        print(f"{field.name:>18}: {_slope(points):+.2f} in an hour")
+
+
+def _slope(points: list[tuple[float, float]]) -> float:
+    """By least squares."""
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The charts, in a browser: drawn from the history that the database keeps."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from openai import OpenAI
+from playwright.sync_api import Browser, Page, expect
+
+from tests.dashboard.conftest import ended, line, start, visit
+from tests.server import Server, StandinProcess
+from tests.standin import Fault
+
+_CHART = "figure.chart canvas"
+_COUNT_PIXELS = """canvas => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let painted = 0;
+  for (let at = 3; at < data.length; at += 4) painted += data[at] > 0;
+  return painted;
+}"""
+
+
+def some_lines(count: int) -> bytes:
+    refused = str(Fault(status=400))
+    return b"".join(line(f"row-{n}", refused if n % 5 == 0 else "hello") for n in range(count))
+
+
+def fetched(server: Server, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.json.decode(server.fetch(path))
+    return found
+
+
+def all_of(series: dict[str, Any], column: str) -> float:
+    """What its rates add up to."""
+    rates: list[float | None] = series[column]
+    step: int = series["step"]
+    return sum(rate * step for rate in rates if rate is not None)
+
+
+def test_charts_are_drawn_and_the_same_is_told_in_figures(
+    page: Page, client: OpenAI, server: Server
+) -> None:
+    ended(client, start(client, some_lines(20)))
+    page.goto("/activity?range=14d")
+
+    canvases = page.locator(_CHART)
+    expect(canvases).to_have_count(3)
+    for n in range(3):
+        assert canvases.nth(n).evaluate(_COUNT_PIXELS) > 100
+    rows = page.locator("#live tbody tr")
+    expect(rows).to_have_count(7)
+    expect(rows.first).to_contain_text("Completed lines")
+
+
+def test_a_chart_gets_new_data_and_is_never_made_anew(page: Page, client: OpenAI) -> None:
+    page.goto("/activity")
+    expect(page.locator(_CHART)).to_have_count(3)
+    page.evaluate("window.firstCanvas = document.querySelector('figure.chart canvas')")
+    for _ in range(3):
+        with page.expect_response(re.compile("/activity/data")):
+            page.evaluate(
+                "htmx.ajax('GET', '/activity/data?range=1h', {source: '#activity', swap: 'none'})"
+            )
+
+    expect(page.locator(_CHART)).to_have_count(3)
+    assert page.evaluate("window.firstCanvas.isConnected")
+
+
+def test_colours_follow_the_theme(page: Page) -> None:
+    page.goto("/activity")
+    expect(page.locator(_CHART).first).to_be_visible()
+    hash_of = "canvas => canvas.toDataURL()"
+    before = page.locator(_CHART).first.evaluate(hash_of)
+    page.get_by_role("button", name="Switch between light and dark").click()
+    page.wait_for_function(
+        "before => document.querySelector('figure.chart canvas').toDataURL() !== before",
+        arg=before,
+    )
+
+
+@pytest.mark.parametrize("range", ["1h", "24h", "14d"])
+def test_each_range_is_told_in_columns_of_one_length(server: Server, range: str) -> None:
+    series = fetched(server, f"/activity/data?range={range}")
+
+    lengths = {len(column) for name, column in series.items() if name != "step"}
+    assert lengths == {len(series["times"])}
+    assert 280 <= len(series["times"]) <= 361
+
+
+def test_an_unknown_range_is_a_bad_address(page: Page, watch: Any) -> None:
+    answer = page.goto("/activity?range=ever")
+
+    assert answer is not None
+    assert answer.status == 400
+    expect(page.get_by_role("heading", level=1)).to_have_text("Bad Request")
+    watch.forgive("400")
+
+
+def test_the_history_survives_a_kill_and_is_drawn_after_it(
+    browser: Browser, standin: StandinProcess, tmp_path: Path
+) -> None:
+    with Server(tmp_path, standin.url) as server:
+        with server.client() as client:
+            batch = ended(client, start(client, some_lines(20)))
+        server.kill()
+        server.start()
+        series = fetched(server, f"/batches/{batch.id}/chart")
+        with visit(browser, server.url) as (page, _):
+            page.goto("/activity?range=14d")
+            expect(page.locator("figure.chart").first).not_to_have_class(re.compile("nothing"))
+            assert page.locator(_CHART).first.evaluate(_COUNT_PIXELS) > 100
+
+    assert all_of(series, "completed") == pytest.approx(16, rel=0.1)
+    assert all_of(series, "failed") == pytest.approx(4, rel=0.1)
+
+
+def test_a_batch_has_a_chart_of_its_own(server: Server, client: OpenAI) -> None:
+    ended(client, start(client, some_lines(30)))
+    batch = ended(client, start(client, some_lines(10)))
+
+    series = fetched(server, f"/batches/{batch.id}/chart")
+
+    assert series["step"] == 10
+    assert all_of(series, "completed") == pytest.approx(8)
+    assert any(value for value in series["p95"])
