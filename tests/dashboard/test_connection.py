@@ -19,16 +19,21 @@ OPEN = "events?.readyState === EventSource.OPEN"
 CLOSED = "events?.readyState === EventSource.CLOSED"
 
 
+def wait_until_it_listens(page: Page) -> None:
+    while not page.evaluate(OPEN):
+        page.wait_for_timeout(20)
+
+
 def test_a_page_listens_only_while_somebody_looks(page: Page) -> None:
     page.goto("/")
-    page.wait_for_function(OPEN)
+    wait_until_it_listens(page)
 
     page.evaluate(HIDE, True)
     assert page.evaluate(CLOSED)
 
     with page.expect_request("**/events"):
         page.evaluate(HIDE, False)
-    page.wait_for_function(OPEN)
+    wait_until_it_listens(page)
     expect(page.locator("#connection")).to_be_hidden()
 
 
@@ -45,7 +50,7 @@ def test_a_page_whose_session_has_ended_leads_to_the_sign_in(
         page.get_by_label("API key").fill(key)
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Batches")
-        page.wait_for_function(OPEN)
+        wait_until_it_listens(page)
 
         Orders(settings.data_dir).leave(Revocation(id, 1_795_000_000))
 
