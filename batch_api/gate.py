@@ -67,10 +67,23 @@ class Visitors:
     def _is_allowed(self, origin: str, hosts: Sequence[str]) -> bool:
         if origin in self.origins or _ANY in self.origins:
             return True
-        return [origin.partition("://")[2]] == list(hosts)
+        return _is_own(origin, hosts)
 
 
 USUAL = Visitors()
+
+
+def is_from_here(headers: Headers) -> bool:
+    """Whether a page of this server asks, or somebody who typed its address: not even a neighbour,
+    such as another port of this machine, whose requests a browser sends with our cookies.
+    """
+    origin = headers.get("origin")
+    is_own = origin is None or _is_own(origin, headers.getlist("host"))
+    return is_own and headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+
+
+def _is_own(origin: str, hosts: Sequence[str]) -> bool:
+    return [origin.partition("://")[2]] == list(hosts)
 
 
 def is_loopback(host: str) -> bool:

@@ -134,8 +134,11 @@ class Command:
 
     def terminate(self) -> int:
         """SIGTERM; returns the exit status."""
-        self._running.send_signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
         return self._running.wait(_STOP_SECONDS)
+
+    def send(self, number: signal.Signals) -> None:
+        self._running.send_signal(number)
 
     def log_tail(self) -> str:
         return self._log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
@@ -219,9 +222,9 @@ class Server(Program):
         times = psutil.Process(self.pid).cpu_times()
         return times.user + times.system
 
-    def client(self, *, max_retries: int = 2) -> OpenAI:
+    def client(self, *, key: str = "sk-test", max_retries: int = 2) -> OpenAI:
         """A context of its own: close it."""
-        return OpenAI(base_url=f"{self.url}/v1", api_key="sk-test", max_retries=max_retries)
+        return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=max_retries)
 
     def peak_memory_bytes(self) -> int:
         """The most resident memory that the process ever had."""

@@ -217,3 +217,134 @@ def until_over(server: Server, id: str) -> dict[str, Any]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return answer
+
+
+PARTS = '{"choices": [{"message": {"content": [{"type": "text", "text": "abc"}]}}]}'
+
+
+@pytest.mark.parametrize("body", [PARTS, '{"choices": [{}]}', '{"choices": [{"message": []}]}'])
+def test_an_answer_without_a_text_fails_its_task(server: Server, body: str) -> None:
+    _, made = curl(server, "/send_text", {"text": f"{Fault(body=body)}hi"})
+
+    ended = until_over(server, made["task_id"])
+
+    assert (ended["status"], ended["result"]) == ("failed", None)
+    assert "no text" in ended["error"]
+
+
+def test_a_task_whose_error_file_is_spoilt_has_failed(server: Server) -> None:
+    _, made = curl(server, "/send_text", {"text": f"{REFUSED}no"})
+    until_over(server, made["task_id"])
+    _, batch = curl(server, f"/v1/batches/{made['task_id']}")
+    (server.data_dir / "files" / batch["error_file_id"]).write_bytes(b'{"custom_id\xff\n')
+
+    ended = task(server, made["task_id"])
+    _, told = curl(server, f"/v1/batches/{made['task_id']}/lines")
+
+    assert (ended["status"], ended["error"]) == ("failed", "The line can't be read.")
+    assert [line["error"] for line in told["data"]] == [None]
+
+
+@pytest.mark.parametrize(("metadata", "lines"), [({}, 1), ({"dialect": "task"}, 2)])
+def test_a_batch_that_is_no_task_has_no_status_of_one(
+    server: Server, metadata: dict[str, str], lines: int
+) -> None:
+    with server.client(key=KEY) as client:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+        request = {"method": "POST", "url": "/v1/chat/completions", "body": body}
+        content = "".join(json.dumps(request | {"custom_id": str(n)}) + "\n" for n in range(lines))
+        file = client.files.create(file=("in.jsonl", content.encode()), purpose="batch")
+        batch = client.batches.create(
+            input_file_id=file.id,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata=metadata,
+        )
+    deadline = time.monotonic() + float(_SECONDS)
+    while curl(server, f"/v1/batches/{batch.id}")[1]["status"] != "completed":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    status, answer = curl(server, f"/get_task_status/{batch.id}")
+
+    assert (status, answer["error"]["code"]) == (404, "batch_not_found")
+
+
+@pytest.mark.parametrize(
+    "more",
+    ['"usage": null, "model": null', '"usage": {"prompt_tokens": null, "completion_tokens": null}'],
+)
+def test_an_answer_that_tells_no_tokens_is_an_answer(server: Server, more: str) -> None:
+    fault = Fault(body=f'{{"choices": [{{"message": {{"content": "abc"}}}}], {more}}}')
+
+    assert curl(server, "/chat", query("1", f"{fault}hi"))[1]["response"] == "abc"
+    status, told = curl(server, "/v1/generate", {"prompt": f"{fault}hi"})
+    assert (status, told["text"]) == (200, "abc")
+    assert told["prompt_tokens"] is told["completion_tokens"] is None
+
+
+@pytest.mark.parametrize("status", [302, 307, 401, 403])
+def test_what_an_upstream_wants_of_us_is_no_answer_for_a_client(
+    server: Server, status: int
+) -> None:
+    text = f"{Fault(status=status, headers={'location': 'http://inside'})}hi"
+    chat = {"model": MODEL, "messages": [{"role": "user", "content": text}]}
+
+    for path, data in (("/v1/chat/completions", chat), ("/chat", query("1", text))):
+        answered, told = curl(server, path, data)
+        assert (answered, told["error"]["code"]) == (502, "upstream_broke"), path
+
+
+def test_queries_that_name_their_models_need_no_list_of_models(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    with Server(tmp_path, standin.url) as server:
+        before = standin.stats().models
+        queries = [query(str(n), "hi") | {"model": MODEL} for n in range(2)]
+
+        status, answer = curl(server, "/chat/batched", {"queries": queries})
+
+        assert (status, answer["partial_success"]) == (200, False)
+        assert standin.stats().models == before
+
+
+def test_each_of_many_queries_is_a_request_of_the_minute(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    settings = {"max_requests_per_minute": 5}
+    with Server(tmp_path, standin.url, settings=settings) as server:
+        queries = {"queries": [query(str(n), "hi") for n in range(3)]}
+        before = standin.stats().received
+
+        assert curl(server, "/chat/batched", queries)[0] == 200
+        status, refused = curl(server, "/chat/batched", queries)
+        assert (status, refused["error"]["code"]) == (429, "rate_limit_exceeded")
+        status, refused = curl(server, "/v1/batch-generate", {"prompts": ["a"] * 6})
+        assert status == 429
+        assert standin.stats().received == before + 3
+
+
+@pytest.mark.parametrize("path", ["/chat/batched", "/v1/batch-generate"])
+def test_many_queries_leave_places_to_others_and_keep_only_so_many_bytes(
+    tmp_path: Path, path: str
+) -> None:
+    with (
+        StandinProcess(tmp_path, journal=False, delay_ms=50) as standin,
+        Server(
+            tmp_path, standin.url, settings={"max_in_flight": 8, "max_answer_bytes": 4000}
+        ) as server,
+    ):
+        texts = [f"{n:01000}" for n in range(10)]
+        data = {
+            "queries": [query(str(n), text) for n, text in enumerate(texts)],
+            "prompts": texts,
+        }
+
+        status, answer = curl(server, path, data)
+
+        assert status == 200
+        results = answer.get("responses") or answer["results"]
+        errors = [it["error"] for it in results if it.get("error")]
+        assert len(errors) == 6
+        assert all("together" in error for error in errors)
+        assert standin.stats().most_open <= 2

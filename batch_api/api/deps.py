@@ -15,7 +15,7 @@ from starlette.types import Receive
 from batch_api.api.decoding import decoded
 from batch_api.api.idempotency import Creation
 from batch_api.api.incoming import Incoming
-from batch_api.api.keys import Keyring
+from batch_api.api.keys import InvalidKey, Keyring
 from batch_api.api.quotas import Quotas
 from batch_api.api.rare_routes import RareRoutes
 from batch_api.api.rates import Rates
@@ -25,6 +25,7 @@ from batch_api.clock import Clock
 from batch_api.disconnect import while_connected
 from batch_api.envelope import parse, read_whole, too_large
 from batch_api.errors import APIError
+from batch_api.gate import is_from_here
 from batch_api.settings import Settings
 from batch_api.store import totals
 from batch_api.store.blobs import Blobs
@@ -117,11 +118,19 @@ async def signed_in(
         return DEFAULT_TENANT
     if authorization:
         return _admit(request, authorization)
-    key = sessions.find(request.cookies.get(COOKIE, ""))
+    key = sessions.find(_session_token(request))
     if key is None:
         return None
     keyring.mark_used(key)
     return key.tenant
+
+
+def _session_token(request: Request) -> str:
+    """Empty if there is none, or a page of others sends it."""
+    return request.cookies.get(COOKIE, "") if is_from_here(request.headers) else ""
+
+
+SessionToken = Annotated[str, Depends(_session_token)]
 
 
 def _admit(request: Request, authorization: str) -> str:
@@ -144,6 +153,24 @@ async def _admitted(
 
 
 Admitted = Annotated[str, Depends(_admitted)]
+
+
+def _still_in(
+    request: Request,
+    tenant: Admitted,
+    authorization: Annotated[str, Header(include_in_schema=False)] = "",
+) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        try:
+            return await signed_in(request, authorization) == tenant
+        except InvalidKey:
+            return False
+
+    return look
+
+
+StillIn = Annotated[Callable[[], Awaitable[bool]], Depends(_still_in)]
+"""Whether whoever was let in would be let in again: for answers that go on."""
 
 
 async def _operator(tenant: Admitted) -> None:
@@ -169,6 +196,18 @@ async def caller(request: Request, tenant: Admitted) -> str:
     rates: Rates = request.app.state.rates
     request.state.headers = rates.take(tenant)
     return tenant
+
+
+def _take_more(request: Request, tenant: Annotated[str, Depends(caller)]) -> Callable[[int], None]:
+    def take(count: int) -> None:
+        rates: Rates = request.app.state.rates
+        request.state.headers = rates.take(tenant, count)
+
+    return take
+
+
+TakeMore = Annotated[Callable[[int], None], Depends(_take_more)]
+"""For a call that is many requests, how many beside the first. Raises TooManyRequests."""
 
 
 async def _parts(

@@ -1,5 +1,7 @@
 """What can go wrong with an upstream, as a client of ours hears it."""
 
+from http import HTTPStatus
+
 from batch_api.errors import APIError, Unavailable
 from batch_api.unusable import AnswerTooLarge, UpstreamAway, UpstreamBroke, UpstreamUnusable
 
@@ -7,6 +9,16 @@ from batch_api.unusable import AnswerTooLarge, UpstreamAway, UpstreamBroke, Upst
 class BadGateway(APIError):
     status = 502
     code = "upstream_broke"
+
+
+def check_is_for_clients(status: int) -> None:
+    """A redirect leads nowhere for our clients, and a key that an upstream wants is ours to send.
+
+    Raises BadGateway.
+    """
+    is_about_us = status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+    if is_about_us or not (status // 100 == 2 or status // 100 >= 4):
+        raise BadGateway(f"The upstream answered {status}, which is not for you.")
 
 
 def failure_of(error: UpstreamUnusable) -> APIError:

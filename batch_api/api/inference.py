@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from batch_api.api.deps import Call, Parts, TheCall
 from batch_api.api.documents import errors, takes_any
-from batch_api.api.failures import failure_of
+from batch_api.api.failures import check_is_for_clients, failure_of
 from batch_api.disconnect import while_connected
 from batch_api.forbidden import check_body
 from batch_api.schemas.priority import PRIORITY_HEADER
@@ -104,6 +104,7 @@ class Relay(Response):
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _pass_on(self, reply: Answer) -> None:
+        check_is_for_clients(reply.status)
         if reply.content_type == "text/event-stream":
             await self._stream(reply)
         else:

@@ -22,12 +22,15 @@ class Rates:
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
 
-    def take(self, tenant: str) -> dict[str, str]:
-        """A token, if there is one; the headers that tell how it stands. Raises TooManyRequests."""
+    def take(self, tenant: str, count: int = 1) -> dict[str, str]:
+        """So many tokens, if there are; the headers that tell how it stands.
+
+        Raises TooManyRequests.
+        """
         bucket = self._filled(tenant)
-        if bucket.tokens < 1:
-            raise self._exhausted(bucket)
-        bucket.tokens -= 1
+        if bucket.tokens < count:
+            raise self._exhausted(bucket, count)
+        bucket.tokens -= count
         return self._headers(bucket)
 
     def _filled(self, tenant: str) -> _Bucket:
@@ -37,8 +40,13 @@ class Rates:
         bucket.tokens, bucket.filled_at = min(grown, self._per_minute), now
         return bucket
 
-    def _exhausted(self, bucket: _Bucket) -> TooManyRequests:
-        seconds = (1 - bucket.tokens) * _MINUTE / self._per_minute
+    def _exhausted(self, bucket: _Bucket, count: int) -> TooManyRequests:
+        if count > self._per_minute:
+            return TooManyRequests(
+                f"Rate limit for requests: Limit {self._per_minute} / min, and these are {count}.",
+                headers=self._headers(bucket) | {"x-should-retry": "false"},
+            )
+        seconds = (count - bucket.tokens) * _MINUTE / self._per_minute
         return TooManyRequests(
             f"Rate limit reached for requests: Limit {self._per_minute} / min. "
             f"Please try again in {_duration(seconds)}.",

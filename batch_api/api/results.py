@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from batch_api.api.batch_object import find_batch
 from batch_api.api.deps import AllParts, Parts
 from batch_api.api.documents import errors
-from batch_api.api.missing import no_such_file
+from batch_api.errors import NotFound
 from batch_api.lifecycle import BatchStatus, RequestState
 from batch_api.store import files, requests
 from batch_api.store.requests import Outcome
@@ -75,8 +75,11 @@ async def finished_lines(id: str, parts: AllParts) -> AsyncIterator[bytes]:
 
 async def _from_files(batch: BatchRow, parts: AllParts, after_line: int) -> AsyncIterator[bytes]:
     with ExitStack() as stack:
-        output = await _open(batch.output_file_id, parts, stack) if batch.has_output_file else None
-        error = await _open(batch.error_file_id, parts, stack) if batch.has_error_file else None
+        output = error = None
+        if batch.has_output_file:
+            output = await _open("output", batch.output_file_id, parts, stack)
+        if batch.has_error_file:
+            error = await _open("error", batch.error_file_id, parts, stack)
         at_line = lines = 0
         while lines < (batch.total or 0):
             async with parts.database.read() as session:
@@ -99,16 +102,17 @@ async def _page(session: AsyncSession, batch_number: int, after_line: int) -> li
     )
 
 
-async def _open(id: str, parts: AllParts, stack: ExitStack) -> BinaryIO:
-    """Raises NotFound."""
+async def _open(name: str, id: str, parts: AllParts, stack: ExitStack) -> BinaryIO:
+    """Raises NotFound: the other file's lines alone could be taken for all that there are."""
+    gone = NotFound(f"Not all lines are left: the {name} file '{id}' was deleted, or has expired.")
     async with parts.database.read() as session:
         row = await files.get(session, id, now=parts.clock.now())
     if row is None:
-        raise no_such_file(id)
+        raise gone
     try:
         opened = await asyncio.to_thread(parts.blobs.path(id).open, "rb")
     except FileNotFoundError as error:
-        raise no_such_file(id) from error
+        raise gone from error
     return stack.enter_context(opened)
 
 

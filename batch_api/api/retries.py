@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.api.batch_object import as_batch, find_batch
 from batch_api.api.batches import BY_ID
-from batch_api.api.deps import Parts, TheCreation
+from batch_api.api.deps import AllParts, Parts, TheCreation
 from batch_api.api.documents import errors, links
 from batch_api.errors import Conflict
 from batch_api.lifecycle import BatchStatus
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
 @router.post(
     "/{id}/retry",
     operation_id="retryBatch",
-    responses=errors(400, 404, 409, 507) | links(retrieveBatch=BY_ID, cancelBatch=BY_ID),
+    responses=errors(400, 404, 409, 413, 507) | links(retrieveBatch=BY_ID, cancelBatch=BY_ID),
 )
 async def retry(id: str, parts: Parts, creation: TheCreation) -> Batch:
     """Run the lines again that failed, expired or were cancelled: in a new batch.
@@ -34,7 +34,8 @@ async def retry(id: str, parts: Parts, creation: TheCreation) -> Batch:
         claimed = await creation.claim(session, fresh, asked=id, now=now)
         if claimed == fresh:
             old = await find_batch(session, id)
-            input = await _check(session, old, now=now)
+            input, output = await _check(session, old, now=now)
+            await _check_room(session, parts, 0 if output is None else output.bytes)
             await parts.quotas.check_batches(session)
             row = _continue(session, old, fresh, input_bytes=input.bytes, created_at=int(now))
         else:
@@ -43,15 +44,24 @@ async def retry(id: str, parts: Parts, creation: TheCreation) -> Batch:
     return as_batch(row)
 
 
-async def _check(session: AsyncSession, old: BatchRow, *, now: float) -> FileRow:
-    """The input. Raises Conflict."""
+async def _check(
+    session: AsyncSession, old: BatchRow, *, now: float
+) -> tuple[FileRow, FileRow | None]:
+    """The input, and the output if there is one. Raises Conflict."""
     if not old.is_over or old.status == BatchStatus.FAILED:
         raise Conflict(f"Cannot retry a batch with status '{old.status}'.")
-    if old.completed == (old.total or 0):
+    if not old.total:
+        raise Conflict("This batch has no lines: there is nothing to retry.")
+    if old.completed == old.total:
         raise Conflict("Every line of this batch has been answered: there is nothing to retry.")
-    if old.has_output_file:
-        await _file(session, old.output_file_id, now=now)
-    return await _file(session, old.input_file_id, now=now)
+    output = await _file(session, old.output_file_id, now=now) if old.has_output_file else None
+    return await _file(session, old.input_file_id, now=now), output
+
+
+async def _check_room(session: AsyncSession, parts: AllParts, bytes: int) -> None:
+    """For the old answers, once more. Raises QuotaExceeded and OSError."""
+    await parts.quotas.check_stored(session, bytes)
+    parts.blobs.room.expect(bytes)
 
 
 async def _file(session: AsyncSession, id: str, *, now: float) -> FileRow:
@@ -80,4 +90,5 @@ def _continue(
         continues_id=old.id,
         webhook_url=old.webhook_url,
         earlier_output_file_id=old.output_file_id if old.has_output_file else None,
+        earlier_completed=old.completed,
     )

@@ -42,7 +42,7 @@ def compose_file(*, gpus: int, model: str = DEFAULT_MODEL, file: str) -> str:
         "nginx_image": _NGINX_IMAGE,
         "watched": _watched(gpus=gpus),
     }
-    workers = "".join(_Part.read("gpu.yml").substitute(gpu=gpu) for gpu in range(gpus))
+    workers = "".join(_on_gpu(gpu) for gpu in range(gpus))
     monitoring = _Part.read("monitoring.yml").substitute(
         prometheus_image=_PROMETHEUS_IMAGE, grafana_image=_GRAFANA_IMAGE, targets=targets(gpus=gpus)
     )
@@ -72,6 +72,12 @@ def _watched(*, gpus: int) -> str:
 def targets(*, gpus: int) -> str:
     """Whom Prometheus asks beside the server."""
     return json.dumps([{"targets": [f"worker-{gpu}:8000" for gpu in range(gpus)]}])
+
+
+def _on_gpu(gpu: int) -> str:
+    """The first builds the image: two builds of one image at once would fail."""
+    build = "" if gpu else "\n    build: {context: ., target: worker}"
+    return _Part.read("gpu.yml").substitute(gpu=gpu, build=build)
 
 
 def _alone(stated: dict[str, object]) -> dict[str, str]:

@@ -1,43 +1,49 @@
 """`/events`: tells open pages, by server-sent events, that there is something new to ask for."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
-from fastapi import Request
+from fastapi import APIRouter, Request
 from starlette.responses import StreamingResponse
 
-from batch_api.dashboard.pages import Viewing, pages
+from batch_api.api.deps import Admitted, StillIn
 from batch_api.store.database import Database
 from batch_api.waiting import wait
 
-router = pages()
+router = APIRouter(include_in_schema=False)
 
-_LOOK_SECONDS = 0.5
-_LOOKS_A_TICK = 10
+# The scheduler commits several times a second, and each page asks for all it shows once it is told.
+_LOOK_SECONDS = 1.0
+_LOOKS_A_TICK = 5
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 @router.get("/events")
-async def events(request: Request, _view: Viewing) -> StreamingResponse:
-    """`changed`: something was written; `tick`: time has passed. No data: pages ask for theirs."""
+async def events(request: Request, tenant: Admitted, still_in: StillIn) -> StreamingResponse:
+    """`changed`: something was written; `tick`: time has passed. No data: pages ask for theirs.
+
+    Ends with the session. A browser asks again then, and is refused for good.
+    """
     database: Database = request.app.state.database
     stop: asyncio.Event = request.app.state.stop
+    commits = partial(database.commits, tenant)
     return StreamingResponse(
-        _events(database, stop), media_type="text/event-stream", headers=_HEADERS
+        _events(commits, still_in, stop), media_type="text/event-stream", headers=_HEADERS
     )
 
 
-async def _events(database: Database, stop: asyncio.Event) -> AsyncIterator[str]:
+async def _events(
+    commits: Callable[[], int], still_in: Callable[[], Awaitable[bool]], stop: asyncio.Event
+) -> AsyncIterator[str]:
+    told = commits()
     # Whoever comes back after a while has missed something.
     yield _event("changed")
-    told = seen = database.commits
     looks = 0
-    while not await wait(stop, _LOOK_SECONDS):
-        # What had begun to be committed at the last look can be read by now.
-        if seen != told:
+    while not await wait(stop, _LOOK_SECONDS) and await still_in():
+        if (seen := commits()) != told:
             told = seen
             yield _event("changed")
-        seen = database.commits
         looks += 1
         if looks % _LOOKS_A_TICK == 0:
             yield _event("tick")

@@ -46,6 +46,11 @@ class SignInNeeded(Exception):
 class Page(APIRoute):
     """Answers errors with pages, and sends whoever has to sign in there."""
 
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        if self.methods and "GET" in self.methods:
+            self.methods.add("HEAD")
+
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
 
@@ -121,13 +126,15 @@ def _rendered(request: Request, template: str, *, status: int, **facts: Any) -> 
 
 
 def _problem(request: Request, error: APIError) -> Response:
-    return public_page(
+    page = public_page(
         request,
         "problem.html",
         status=error.status,
         title=HTTPStatus(error.status).phrase,
         reason=str(error),
     )
+    page.headers.update(error.headers)
+    return page
 
 
 def _to_sign_in(request: Request) -> Response:

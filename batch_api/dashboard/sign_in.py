@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 from fastapi import Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from batch_api.api.deps import IncomingBody, SignedIn
+from batch_api.api.deps import IncomingBody, SessionToken, SignedIn
 from batch_api.api.keys import Keyring
 from batch_api.api.sessions import COOKIE, SESSION_SECONDS, Sessions
 from batch_api.dashboard.pages import pages, public_page
@@ -49,7 +49,9 @@ async def start_session(request: Request, body: IncomingBody) -> Response:
 
 
 @router.post("/sign-out")
-async def end_session() -> Response:
+async def end_session(request: Request, token: SessionToken) -> Response:
+    sessions: Sessions = request.app.state.sessions
+    await sessions.end(token)
     answer = _to("/sign-in")
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return answer

@@ -12,6 +12,7 @@ from batch_api.errors import NotFound
 router = APIRouter(include_in_schema=False)
 
 _FOLDER = Path(__file__).parent / "static"
+_FOR_EVER = "public, max-age=31536000, immutable"
 _MEDIA_TYPES = {
     ".css": "text/css",
     ".js": "text/javascript",
@@ -19,14 +20,15 @@ _MEDIA_TYPES = {
 }
 
 
-@router.get("/static/{path:path}")
-def static(path: str, if_none_match: Annotated[str, Header()] = "") -> Response:
-    """An address with its `version` in it is for ever."""
+@router.api_route("/static/{path:path}", methods=["GET", "HEAD"])
+def static(path: str, v: str = "", if_none_match: Annotated[str, Header()] = "") -> Response:
+    """An address with its `version` in it is for ever; others are to be asked for again."""
     content = contents().get(path)
     if content is None:
         raise NotFound(f"There is no {path[:100]!r} here.")
     tag = f'"{version(path)}"'
-    headers = {"etag": tag, "cache-control": "public, max-age=31536000, immutable"}
+    is_for_ever = v == version(path)
+    headers = {"etag": tag, "cache-control": _FOR_EVER if is_for_ever else "no-cache"}
     if tag in if_none_match:
         return Response(status_code=304, headers=headers)
     return Response(content, media_type=_MEDIA_TYPES[Path(path).suffix], headers=headers)

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from batch_api.scheduler.answers import usage_of
+from batch_api.schemas.bad_json import BAD_JSON
 from batch_api.schemas.replies import Said, said
 from batch_api.store.batches import Tally, Usage
 from batch_api.store.requests import Place
@@ -26,8 +27,15 @@ class _OutputLine(msgspec.Struct):
 _decode = msgspec.json.Decoder(_OutputLine).decode
 
 
+class AnswersSpoilt(Exception):
+    """The file is not what it was when it was written."""
+
+
 class EarlierAnswers:
-    """An output file has the order of its input, so one pass over both finds every answer."""
+    """An output file has the order of its input, so one pass over both finds every answer.
+
+    Whatever reads on raises AnswersSpoilt and OSError.
+    """
 
     def __init__(self, output: Path | None) -> None:
         self._lines = _read(output)
@@ -40,6 +48,14 @@ class EarlierAnswers:
     def tally(self) -> Tally:
         """Of what has been taken over so far."""
         return Tally(self._completed, 0, self._usage, self._model)
+
+    def check_all_taken(self, count: int) -> None:
+        """After the last place: what finds no line would be asked, and paid, again.
+
+        Raises AnswersSpoilt.
+        """
+        if self._next is not None or self._completed != count:
+            raise AnswersSpoilt(f"{self._completed} of {count} answers found their line")
 
     def portions(self, places: Sequence[Place]) -> Iterator[list[Place]]:
         """The same places, in order, with the answers that there are: not too many bytes a time."""
@@ -71,4 +87,7 @@ def _read(path: Path | None) -> Iterator[tuple[_OutputLine, bytes]]:
         return
     with path.open("rb") as file:
         for raw in file:
-            yield _decode(raw), raw
+            try:
+                yield _decode(raw), raw
+            except BAD_JSON as error:
+                raise AnswersSpoilt("a line can't be read") from error

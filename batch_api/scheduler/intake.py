@@ -7,7 +7,7 @@ from pathlib import Path
 from batch_api.clock import Clock
 from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus
-from batch_api.scheduler.earlier import EarlierAnswers
+from batch_api.scheduler.earlier import AnswersSpoilt, EarlierAnswers
 from batch_api.scheduler.fairness import Shares
 from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.patience import patiently
@@ -32,7 +32,7 @@ _FORGET_ROWS = 1_000
 
 NO_INPUT = Problem(
     "invalid_request",
-    "The input file, or the answers to take over, are gone or can't be read.",
+    "The input file, or the answers to take over, are gone, spoilt or can't be read.",
     "file_id",
 )
 
@@ -125,11 +125,14 @@ class Intake:
         try:
             earlier = await asyncio.to_thread(EarlierAnswers, self._earlier_output(batch))
             await self._insert(batch, reader, earlier)
-        except OSError as error:
+            if not (self._stop.is_set() or reader.problems):
+                earlier.check_all_taken(batch.earlier_completed)
+        except (OSError, AnswersSpoilt) as error:
             if passes(error):
                 raise
             log.error(
-                "input is gone or can't be read", extra={"batch": batch.id, "reason": str(error)}
+                "input is gone, spoilt or can't be read",
+                extra={"batch": batch.id, "reason": str(error)},
             )
             await self._refuse(batch, [NO_INPUT])
             return

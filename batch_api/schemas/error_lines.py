@@ -65,7 +65,15 @@ class ErrorLine(msgspec.Struct):
         return LineError(told.code, told.message, None)
 
 
-read_error_line = msgspec.json.Decoder(ErrorLine, strict=False).decode
+_decode_line = msgspec.json.Decoder(ErrorLine, strict=False).decode
+
+
+def read_error_line(raw: bytes) -> ErrorLine:
+    """One that is spoilt is nobody's, and says so."""
+    try:
+        return _decode_line(raw)
+    except BAD_JSON:
+        return ErrorLine(custom_id="", error=_Error(message="The line can't be read."))
 
 
 def _text(value: object) -> str | None:

@@ -36,9 +36,10 @@ class BatchGeneration(Options):
 
 class Generated(BaseModel):
     text: str
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
+    model: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    """None, and so the model: the upstream does not say."""
 
 
 class NotGenerated(BaseModel):

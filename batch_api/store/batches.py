@@ -75,6 +75,7 @@ def add(
     output_expires_after_seconds: int | None = None,
     continues_id: str | None = None,
     earlier_output_file_id: str | None = None,
+    earlier_completed: int = 0,
     webhook_url: str | None = None,
 ) -> BatchRow:
     row = BatchRow(
@@ -92,6 +93,7 @@ def add(
         output_expires_after_seconds=output_expires_after_seconds,
         continues_id=continues_id,
         earlier_output_file_id=earlier_output_file_id,
+        earlier_completed=earlier_completed,
         webhook_url=webhook_url,
     )
     session.add(row)

@@ -47,8 +47,8 @@ class BlobWriter:
 
     def expect(self, size: int) -> None:
         """So many bytes are to come. Raises OSError if there is no room for them."""
-        if self._room is not None and self._room.is_low(after_bytes=size):
-            raise OSError(errno.ENOSPC, "the room that is left is kept free")
+        if self._room is not None:
+            self._room.expect(size)
 
     async def write(self, chunk: bytes) -> None:
         self._buffer += chunk

@@ -5,6 +5,7 @@ import fcntl
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from batch_api.errors import Unusable
 from batch_api.failpoints import failpoint
@@ -42,6 +44,7 @@ LOCK_NAME = "lock"
 _READERS = 4
 _WAIT_SECONDS = 60
 _JOURNAL_BYTES = 64 * 1024 * 1024
+_COMMITTED_BY = "committed by"
 _RECENT_SECONDS = 30
 """A busy database is tried again and again: longer than one try takes."""
 
@@ -87,9 +90,9 @@ class Database:
         self._readers = _engine(path, size=_READERS, begin="BEGIN", pragmas=_READER)
         for engine in (self._writer, self._readers):
             event.listen(engine.sync_engine, "handle_error", self._on_error)
-        event.listen(self._writer.sync_engine, "commit", self._on_commit)
-        self.commits = 0
-        """How many have begun: what has changed since can be seen a moment later."""
+        event.listen(self._writer.sync_engine, "commit", _sign_commit)
+        event.listen(self._writer.sync_engine, "checkin", self._on_checkin)
+        self._commits: Counter[str | None] = Counter()
         self._trouble: Exception | None = None
         self._troubled_at = 0.0
         self._failure: DiskFailed | None = None
@@ -106,6 +109,10 @@ class Database:
                 read=sessions_of(tenant, self._readers),
             )
         return self._tenants[tenant]
+
+    def commits(self, tenant: str) -> int:
+        """That are done, and may have changed what this tenant sees: its own, and those of all."""
+        return self._commits[tenant] + self._commits[None]
 
     @classmethod
     async def open(cls, folder: Path) -> Self:
@@ -173,8 +180,10 @@ class Database:
         await self._writer.dispose()
         os.close(self._lock)
 
-    def _on_commit(self, _connection: Connection) -> None:
-        self.commits += 1
+    def _on_checkin(self, _connection: Any, record: ConnectionPoolEntry) -> None:
+        """Whoever is told of a commit can read what it wrote: an fsync may take its time."""
+        if _COMMITTED_BY in record.info:
+            self._commits[record.info.pop(_COMMITTED_BY)] += 1
 
     def _on_error(self, context: ExceptionContext) -> DiskFailed | None:
         """What is raised instead of SQLAlchemy's error, if anything."""
@@ -190,6 +199,11 @@ class Database:
         if passes(error):
             self._trouble, self._troubled_at = context.sqlalchemy_exception, time.monotonic()
         return None
+
+
+def _sign_commit(connection: Connection) -> None:
+    """SQLAlchemy calls this before the commit, and nobody after it but the pool."""
+    connection.info[_COMMITTED_BY] = connection.get_execution_options().get("tenant")
 
 
 def _is_commit(context: ExceptionContext) -> bool:

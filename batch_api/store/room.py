@@ -4,6 +4,7 @@ Below one mark nothing more is taken in; below half of it nothing more is sent t
 What is left then is for the answers of what is in flight and for the files of batches that end.
 """
 
+import errno
 import os
 from pathlib import Path
 
@@ -30,6 +31,11 @@ class Room:
     def is_low(self, *, after_bytes: int = 0) -> bool:
         """Whether nothing more may come in; or so many bytes may not."""
         return self.free_bytes() - after_bytes < self.min_free_bytes()
+
+    def expect(self, bytes: int) -> None:
+        """So many are to come. Raises OSError if there is no room for them."""
+        if self.is_low(after_bytes=bytes):
+            raise OSError(errno.ENOSPC, "the room that is left is kept free")
 
     def is_short(self) -> bool:
         """Whether what is left is for answers that are on their way."""

@@ -107,6 +107,8 @@ class BatchRow(Owned, Table):
     """The batch whose lines without an answer this one runs; it may be deleted meanwhile."""
     earlier_output_file_id: Mapped[str | None] = mapped_column(index=True)
     """That batch's answers, which this one takes over when it is validated."""
+    earlier_completed: Mapped[int] = mapped_column(default=0)
+    """How many they are."""
     output_expires_after_seconds: Mapped[int | None]
     # `metadata` is taken by SQLAlchemy.
     labels: Mapped[dict[str, Any] | None] = mapped_column("metadata", JSON(none_as_null=True))

@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("error_file_id", sa.String(), nullable=False),
         sa.Column("continues_id", sa.String(), nullable=True),
         sa.Column("earlier_output_file_id", sa.String(), nullable=True),
+        sa.Column("earlier_completed", sa.BigInteger(), nullable=False),
         sa.Column("output_expires_after_seconds", sa.BigInteger(), nullable=True),
         sa.Column("metadata", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("webhook_url", sa.String(), nullable=True),

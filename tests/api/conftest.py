@@ -85,7 +85,7 @@ async def site(settings: Settings, migrated: Path) -> AsyncIterator[Site]:
     keyring = await Keyring.open(database, settings, clock)
     app = create_app(
         database=database,
-        blobs=Blobs(settings.data_dir / "blobs"),
+        blobs=Blobs(settings.data_dir / "blobs", min_free_bytes=settings.min_free_bytes),
         upstreams=upstreams,
         settings=settings,
         clock=clock,

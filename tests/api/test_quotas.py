@@ -7,20 +7,35 @@ from contextlib import asynccontextmanager
 
 import pytest
 from openai import APIStatusError, RateLimitError
+from openai.types import Batch
 
+from batch_api.lifecycle import BatchStatus
 from batch_api.settings import MIB, Settings
 from batch_api.store import batches, files
+from batch_api.store.batches import Tally, Usage
+from batch_api.store.tenancy import DEFAULT_TENANT
 from tests.api import keys
 from tests.api.conftest import LINE, START, Site, sdk, until
 from tests.api.test_uploading import FILE, PURPOSE, form, post
+from tests.store import rows
 
 SIZE = 400_000
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
+def min_free_bytes() -> int:
+    return 0
+
+
+@pytest.fixture
+def settings(settings: Settings, min_free_bytes: int) -> Settings:
     return settings.model_copy(
-        update={"max_stored_bytes": MIB, "max_uploads_at_once": 3, "max_active_batches": 2}
+        update={
+            "max_stored_bytes": MIB,
+            "max_uploads_at_once": 3,
+            "max_active_batches": 2,
+            "min_free_bytes": min_free_bytes,
+        }
     )
 
 
@@ -229,3 +244,56 @@ async def end(site: Site, batch_id: str) -> None:
         batch = await batches.get(session, batch_id)
         assert batch is not None
         assert await batches.fail(session, batch.number, errors=[], now=START, webhook_urls=())
+
+
+async def half_answered(site: Site, *, output_bytes: int) -> str:
+    """The id of a cancelled batch, of which one line of two was answered with so many bytes."""
+    now = float(START)
+    await rows.add_file(site.database, "file-in")
+    number = await rows.add_batch(site.database, lines=2)
+    async with site.database.of(DEFAULT_TENANT).write.begin() as session:
+        await batches.tally(session, number, Tally(1, 0, Usage()))
+        assert await batches.cancel(session, "batch_1", now=now)
+        await batches.mark_finalizing(session, number, now=now)
+        status = BatchStatus.CANCELLED
+        left = BatchStatus.CANCELLING
+        assert await batches.finish(session, number, left, status, now=now, webhook_urls=())
+        files.add(
+            session,
+            id="file-out-batch_1",
+            filename="out.jsonl",
+            purpose="batch_output",
+            bytes=output_bytes,
+            sha256="",
+            created_at=START,
+            expires_at=None,
+        )
+    return "batch_1"
+
+
+async def retry(site: Site, id: str) -> Batch:
+    return await site.client.post(f"/batches/{id}/retry", cast_to=Batch)
+
+
+async def test_a_retry_needs_room_for_the_answers_that_it_takes_over(site: Site) -> None:
+    id = await half_answered(site, output_bytes=MIB // 2 + 1)
+
+    with pytest.raises(APIStatusError) as refused:
+        await retry(site, id)
+
+    assert (refused.value.status_code, refused.value.code) == (413, "insufficient_quota")
+    assert len((await site.client.batches.list()).data) == 1
+
+
+@pytest.mark.parametrize("min_free_bytes", [2**60])
+async def test_below_the_mark_no_retry_begins_and_no_task_is_taken(site: Site) -> None:
+    id = await half_answered(site, output_bytes=1)
+
+    with pytest.raises(APIStatusError) as refused:
+        await retry(site, id)
+    text = {"text": "hi", "model_name": "m"}
+    async with site.http.post("/send_text", json=text) as answer:
+        assert answer.status == refused.value.status_code == 507
+
+    assert len((await site.client.batches.list()).data) == 1
+    assert site.blobs_on_disk() == []

@@ -140,23 +140,23 @@ async def test_a_session_can_not_be_made_up(site: Site) -> None:
     first, second = [keys.leave(site.settings, tenant) for tenant in ("a", "b")]
     await site.keyring.take_orders_once()
     token = await token_of(site, first[1])
-    id, until, signature = token.split(".")
+    id, session, until, signature = token.split(".")
     assert id == first[0]
 
     made_up = [
         "",
         ".",
         "..",
-        f"{second[0]}.{until}.{signature}",
-        f"{id}.{int(until) + 1}.{signature}",
-        f"{id}.{until}0.{signature}",
-        f"{id}.{until}.{signature[:-1]}",
-        f"{id}.{until}.{signature}.{signature}",
-        f"{id}.{until}.",
-        f"{id}.{'9' * 500}.{signature}",
-        f"{id}.-1.{signature}",
+        f"{second[0]}.{session}.{until}.{signature}",
+        f"{id}.{session}.{int(until) + 1}.{signature}",
+        f"{id}.{session}.{until}0.{signature}",
+        f"{id}.{session}.{until}.{signature[:-1]}",
+        f"{id}.{session}.{until}.{signature}.{signature}",
+        f"{id}.{session}.{until}.",
+        f"{id}.{session}.{'9' * 500}.{signature}",
+        f"{id}.{session}.-1.{signature}",
     ]
-    other = Sessions(b"x" * 32, site.keyring, site.clock)
+    other = Sessions(b"x" * 32, site.keyring, site.clock, folder=site.settings.data_dir, ended={})
     key = site.keyring.valid(first[0])
     assert key is not None
     made_up.append(other.start(key))
@@ -164,7 +164,7 @@ async def test_a_session_can_not_be_made_up(site: Site) -> None:
     assert [await opens(site, it) for it in made_up] == [False] * len(made_up)
 
 
-async def test_a_session_ends_after_a_month(site: Site) -> None:
+async def test_a_session_ends_after_a_week(site: Site) -> None:
     token = await token_of(site, await keys.make(site.keyring, site.settings, "a"))
 
     site.clock.turn(SESSION_SECONDS - 1)

@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -77,14 +77,15 @@ def load(file: str, variables: Mapping[str, str]) -> dict[str, Any]:
 
 def services(file: str, variables: Mapping[str, str], *profiles: str) -> list[Service]:
     """Those that run with these profiles, each after the ones that it waits for."""
+    every = load(file, variables)["services"]
     given = {
         name: service
-        for name, service in load(file, variables)["services"].items()
+        for name, service in every.items()
         if not service.get("profiles") or set(service["profiles"]) & set(profiles)
     }
     waits = {name: set(service.get("depends_on", {})) for name, service in given.items()}
     return [
-        Service(name, given[name], _image_of(given[name]))
+        Service(name, given[name], _image_of(given[name], every.values()))
         for name in TopologicalSorter(waits).static_order()
     ]
 
@@ -135,9 +136,11 @@ def _after(image: Image, instruction: str, value: str) -> Image:
     return image
 
 
-def _image_of(service: Mapping[str, Any]) -> Image:
-    """Nothing is known of images that are not ours."""
-    return images()[service["build"]["target"]] if "build" in service else Image()
+def _image_of(service: Mapping[str, Any], every: Iterable[Mapping[str, Any]]) -> Image:
+    """As one of all services builds it; nothing is known of images that are not ours."""
+    targets = {each["image"]: each["build"]["target"] for each in every if "build" in each}
+    target = targets.get(service["image"])
+    return Image() if target is None else images()[target]
 
 
 def _resolved(value: Any, variables: Mapping[str, str]) -> Any:

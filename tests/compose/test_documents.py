@@ -108,6 +108,45 @@ def test_what_a_service_waits_for_runs_with_its_profile(file: str, profile: str)
         assert set(service.given.get("depends_on", {})) <= names
 
 
+@pytest.mark.parametrize("gpus", [1, 3, 16])
+def test_each_image_of_ours_is_built_by_one_service_and_pulled_by_none(gpus: int) -> None:
+    """Side by side, two builds of one image fail where containerd keeps the images."""
+    every = yaml.safe_load(compose_file(gpus=gpus, file="some.yml"))["services"].values()
+    ours = [each for each in every if each["image"].startswith("batch-api")]
+    built = [each["image"] for each in ours if "build" in each]
+
+    assert len(built) == len(set(built))
+    assert set(built) == {each["image"] for each in ours}
+    assert all(each["pull_policy"] == "never" for each in ours)
+    assert not any("build" in each for each in every if each not in ours)
+
+
+@pytest.mark.parametrize(("file", "profile"), [(file, p) for file in FILES for p in PROFILES[file]])
+def test_each_profile_builds_what_it_runs(file: str, profile: str) -> None:
+    running = [service.given for service in services(file, KEY, profile)]
+    built = {each["image"] for each in running if "build" in each}
+
+    ours = {each["image"] for each in running if each["image"].startswith("batch-api")}
+    assert ours == built
+
+
+def test_a_worker_on_the_cpu_is_told_all_that_one_on_a_gpu_is() -> None:
+    settings = {"BATCH_API_LOG_LEVEL": "debug", "BATCH_API_MAX_SEQUENCES": "3"}
+
+    on_gpu, on_cpu = [
+        next(
+            service.environment
+            for service in services(FILES[0], KEY | settings, profile)
+            if "worker-0" in service.names
+        )
+        for profile in ("gpu", "cpu")
+    ]
+
+    assert on_cpu == on_gpu | {"BATCH_API_MODEL": "demo"}
+    assert settings.items() <= on_cpu.items()
+    assert on_cpu["HF_HUB_OFFLINE"] == "1"
+
+
 @pytest.mark.parametrize("profile", ["gpu", "vllm", "llama-cpp"])
 def test_nginx_knows_the_workers_of_every_profile_by_the_same_names(profile: str) -> None:
     listed = re.findall(r"^server (\S+):8000 ", worker_list(gpus=8), flags=re.MULTILINE)

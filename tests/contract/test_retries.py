@@ -7,7 +7,7 @@ from openai import ConflictError, NotFoundError
 from openai.types import Batch
 
 from batch_api.schemas.ids import line_id
-from tests.contract.conftest import Live, request
+from tests.contract.conftest import Live, jsonl, request
 from tests.standin import HANG, Fault, answer_to
 
 REFUSED = Fault(status=400)
@@ -170,3 +170,29 @@ async def test_an_unknown_batch_is_not_found(live: Live) -> None:
         call = live.client.post if path == "retry" else live.client.get
         with pytest.raises(NotFoundError, match="No batch found with id 'batch_1'"):
             await call(f"/batches/batch_1/{path}", cast_to=object)
+
+
+async def test_a_batch_that_was_never_read_has_nothing_to_retry(live: Live) -> None:
+    live.standin.models_fault = Fault(status=503)
+    first = await live.start(jsonl([request("a")]) + b"no JSON\n")
+    first = await live.finish(await live.client.batches.cancel(first.id))
+    assert (first.status, first.request_counts and first.request_counts.total) == ("cancelled", 0)
+
+    with pytest.raises(ConflictError, match="has no lines: there is nothing to retry"):
+        await retry(live, first)
+
+
+@pytest.mark.parametrize("deleted", ["output", "error"])
+async def test_results_of_which_a_file_was_deleted_say_which(live: Live, deleted: str) -> None:
+    first = await live.run([request("a"), request("b", f"{REFUSED}no")])
+    ids = {"output": first.output_file_id, "error": first.error_file_id}
+    gone = ids.pop(deleted)
+    (left,) = ids.values()
+    assert gone is not None
+    await live.client.files.delete(gone)
+
+    with pytest.raises(NotFoundError) as missing:
+        await live.client.get(f"/batches/{first.id}/results", cast_to=object)
+
+    assert f"the {deleted} file '{gone}' was deleted, or has expired" in missing.value.message
+    assert await live.lines(left)

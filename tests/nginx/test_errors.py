@@ -1,5 +1,6 @@
 """What nginx itself answers is an error in OpenAI's shape, with an id."""
 
+import asyncio
 import http.client
 import json
 from typing import Any
@@ -28,15 +29,19 @@ def _ask(nginx: Nginx, head: str, body: bytes = b"") -> tuple[int, dict[str, str
 @pytest.mark.parametrize(
     ("head", "status", "message"),
     [
-        ("GET /elsewhere HTTP/1.1\r\nHost: a", 404, "There is nothing at this address."),
-        ("GET /nginx/error HTTP/1.1\r\nHost: a", 404, "There is nothing at this address."),
-        ("TRACE /v1/models HTTP/1.1\r\nHost: a", 405, "This method is not allowed here."),
+        ("GET /elsewhere HTTP/1.1\r\nHost: localhost", 404, "There is nothing at this address."),
+        ("GET /nginx/error HTTP/1.1\r\nHost: localhost", 404, "There is nothing at this address."),
+        ("TRACE /v1/models HTTP/1.1\r\nHost: localhost", 405, "This method is not allowed here."),
         ("GET /v1/models HTTP/1.1", 400, "The request is not valid HTTP."),
-        ("GET  HTTP/1.1\r\nHost: a", 400, "The request is not valid HTTP."),
-        (f"GET /v1/{'x' * 17_000} HTTP/1.1\r\nHost: a", 414, "The address is too long."),
-        (f"GET /v1/ HTTP/1.1\r\nHost: a\r\nX: {'x' * 17_000}", 431, "The headers are too large."),
+        ("GET  HTTP/1.1\r\nHost: localhost", 400, "The request is not valid HTTP."),
+        (f"GET /v1/{'x' * 17_000} HTTP/1.1\r\nHost: localhost", 414, "The address is too long."),
         (
-            f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999",
+            f"GET /v1/ HTTP/1.1\r\nHost: localhost\r\nX: {'x' * 17_000}",
+            431,
+            "The headers are too large.",
+        ),
+        (
+            f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999",
             413,
             "The body is too large.",
         ),
@@ -59,10 +64,30 @@ def test_a_request_that_nginx_refuses_gets_an_error_of_ours(
     assert headers["server"] == "nginx"
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/elsewhere"])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.2", "nginx.evil"])
+async def test_a_name_that_leads_here_from_elsewhere_reaches_no_worker(
+    site: Site, host: str, path: str
+) -> None:
+    """A page of the web may give a name of its own the address of this machine."""
+    head = f"GET {path} HTTP/1.1\r\nHost: {host}"
+    status, headers, error = await asyncio.to_thread(_ask, site.nginx, head)
+
+    assert (status, error["message"]) == (421, "This server has another name.")
+    assert headers["x-request-id"].startswith("req_")
+    assert [standin.stats.models for standin in site.standins] == [0, 0]
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "[::1]", "nginx"])
+async def test_by_its_own_names_it_is_reached(site: Site, host: str) -> None:
+    async with site.session.get("/v1/models", headers={"host": host}) as answer:
+        assert answer.status == 200
+
+
 def test_workers_that_are_all_away_are_a_503_to_wait_for(nobody: Nginx) -> None:
     """Nothing was run, so that nothing is to blame: not a 502, which blames a line of a batch."""
     for _ in range(4):  # from the second on nginx does not even try
-        status, headers, error = _ask(nobody, "GET /v1/models HTTP/1.1\r\nHost: a")
+        status, headers, error = _ask(nobody, "GET /v1/models HTTP/1.1\r\nHost: localhost")
 
         assert (status, headers["retry-after"]) == (503, "1")
         assert error["code"] == "server_is_overloaded"

@@ -1,6 +1,8 @@
 """nginx in front of the batch server: files of any size pass through, slow clients do not."""
 
 import asyncio
+import re
+import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -8,8 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from batch_api.settings import MIB
-from tests.nginx.process import Nginx
+from batch_api.commands.worker import GRACE_SECONDS
+from batch_api.settings import MIB, Settings
+from tests.nginx.process import CONFIGURATION, Nginx
 from tests.server import Server, StandinProcess
 from tests.standin import MODEL, Fault
 
@@ -163,6 +166,26 @@ async def test_a_server_that_is_away_is_a_503_to_wait_for() -> None:
         async with aiohttp.ClientSession(front.url) as session, session.get("/v1/files") as answer:
             assert answer.status == 503
             assert (await answer.json())["error"]["code"] == "server_is_overloaded"
+
+
+@pytest.mark.parametrize("directives", [{"worker_shutdown_timeout": "1s"}])
+async def test_who_listens_for_events_keeps_it_from_ending_for_a_while_only(
+    session: aiohttp.ClientSession, front: Nginx
+) -> None:
+    async with session.get("/events") as events:
+        assert await events.content.readline() == b"event: changed\n"
+
+        front.send(signal.SIGQUIT)
+
+        assert await asyncio.to_thread(front.wait_until_ended) == 0
+
+
+@pytest.mark.parametrize("file", ["front.conf", "workers.conf"])
+def test_what_is_in_flight_may_end_as_servers_let_it(file: str) -> None:
+    text = (CONFIGURATION / file).read_text()
+
+    (seconds,) = re.findall(r"^worker_shutdown_timeout (\d+)s;$", text, flags=re.MULTILINE)
+    assert int(seconds) == Settings().shutdown_grace_seconds == GRACE_SECONDS
 
 
 @pytest.mark.slow

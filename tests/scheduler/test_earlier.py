@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from batch_api.lifecycle import RequestState
 from batch_api.scheduler import earlier
 from batch_api.scheduler.earlier import EarlierAnswers
+from batch_api.scheduler.intake import NO_INPUT
 from batch_api.schemas.lines import answered_line
 from batch_api.store import batches, requests
 from batch_api.store.batches import Usage
@@ -102,6 +104,7 @@ async def number(site: Site) -> int:
             expires_at=None,
             continues_id="batch_0",
             earlier_output_file_id=OUTPUT,
+            earlier_completed=2,
         )
     return batch.number
 
@@ -174,6 +177,33 @@ async def test_without_the_bytes_of_the_answers_it_fails(site: Site, number: int
     assert batch.status == "failed"
     assert batch.errors is not None
     assert "the answers to take over" in batch.errors[0]["message"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content.replace(b'{"', b"{\x80", 1),
+        lambda content: content.replace(b'"row-3"', b'"row-\xff"'),
+        lambda content: content.replace(b'"row-3"', b'"row-5"'),
+        lambda content: content.splitlines(keepends=True)[0],
+        lambda content: content[:-10],
+        lambda content: b"",
+        lambda content: content + content,
+    ],
+    ids=["no JSON", "no text", "another id", "a line less", "half a line", "nothing", "twice"],
+)
+async def test_answers_that_are_not_what_they_were_are_not_run_again(
+    site: Site, number: int, spoil: Callable[[bytes], bytes]
+) -> None:
+    path = site.blobs.path(OUTPUT)
+    path.write_bytes(spoil(path.read_bytes()))
+
+    batch = await site.run(number)
+
+    assert batch.status == "failed"
+    assert batch.errors == [NO_INPUT.as_json()]
+    assert site.standin.stats.received == 0
+    assert await rows.states(site.database, number) == []
 
 
 async def test_the_bytes_it_reads_outlive_their_file_and_a_restart(site: Site, number: int) -> None:

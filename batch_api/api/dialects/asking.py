@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from batch_api.api.deps import AllParts
-from batch_api.api.failures import BadGateway, failure_of
+from batch_api.api.failures import BadGateway, check_is_for_clients, failure_of
 from batch_api.api.models import served
 from batch_api.errors import APIError, Unavailable
 from batch_api.schemas.bad_json import BAD_JSON
@@ -19,6 +19,7 @@ from batch_api.upstream import OVERLOADED, Answer, retry_after_seconds
 
 CHAT = "/v1/chat/completions"
 _RETRY_AFTER_SECONDS = 1
+_SHARE = 4
 
 
 class _Message(msgspec.Struct):
@@ -30,31 +31,47 @@ class _Choice(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class Completion(msgspec.Struct):
     """As much of one as dialects tell."""
 
     choices: list[_Choice]
-    model: str = ""
-    usage: _Usage = msgspec.field(default_factory=_Usage)
+    model: str | None = None
+    usage: _Usage | None = None
 
     @property
     def text(self) -> str:
         return (self.choices[0].message.content if self.choices else None) or ""
 
+    @property
+    def tokens(self) -> tuple[int | None, int | None]:
+        """Of the prompt and of the answer, as far as the upstream tells."""
+        if self.usage is None:
+            return None, None
+        return self.usage.prompt_tokens, self.usage.completion_tokens
+
 
 read_completion = msgspec.json.Decoder(Completion).decode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asker:
-    """Asks for one client; the model that a question does not name is looked up once."""
+    """Asks for one call of one client; the model that a question does not name is looked up once.
+
+    The texts that it gets are kept until all are there: no more than one answer may have.
+    """
 
     parts: AllParts
     default_model: str
+    _kept_bytes: int = 0
+
+    @property
+    def at_once(self) -> int:
+        """Of many questions: they go ahead of the batches, and leave places to others."""
+        return max(1, self.parts.settings.max_in_flight // _SHARE)
 
     @classmethod
     async def ready(cls, parts: AllParts, *named: str | None) -> "Asker":
@@ -68,18 +85,28 @@ class Asker:
         model: str | None = None,
         options: Mapping[str, Any] = {},
     ) -> Completion:
-        """Raises APIError: what the upstream says, or that none can be asked."""
+        """Raises APIError: what the upstream says, or that none can be asked, or no more kept."""
+        self._keep(0)
         asked = {"model": model or self.default_model, "messages": messages, **options}
         body = msgspec.json.encode(asked)
         headers = {PRIORITY_HEADER: "interactive", "content-type": "application/json"}
         try:
             async with self.parts.upstreams.open("POST", CHAT, body=body, headers=headers) as reply:
+                check_is_for_clients(reply.status)
                 body = await reply.read()
                 if reply.status != HTTPStatus.OK:
                     raise _refusal(reply, body)
-                return _completion(body)
         except UpstreamUnusable as error:
             raise failure_of(error) from error
+        completion = _completion(body)
+        self._keep(len(completion.text.encode(errors="replace")))
+        return completion
+
+    def _keep(self, bytes: int) -> None:
+        """Raises BadGateway."""
+        if self._kept_bytes + bytes > self.parts.settings.max_answer_bytes:
+            raise BadGateway("The answers are too large together.", code="answer_too_large")
+        self._kept_bytes += bytes
 
 
 async def first_model(parts: AllParts) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from batch_api.api.deps import Parts, TheClient, json_body
+from batch_api.api.deps import Parts, TakeMore, TheClient, json_body
 from batch_api.api.dialects.asking import Asker
 from batch_api.api.documents import errors, takes
 from batch_api.queries import answer_each
@@ -29,13 +29,18 @@ async def chat(
     "/chat/batched", operation_id="chatBatched", openapi_extra=takes(Queries), responses=_RESPONSES
 )
 async def batched(
-    queries: Annotated[Queries, Depends(json_body(Queries))], parts: Parts, client: TheClient
+    queries: Annotated[Queries, Depends(json_body(Queries))],
+    parts: Parts,
+    client: TheClient,
+    take_more: TakeMore,
 ) -> QueryAnswers:
-    """Every query gets its answer or its error, in order."""
-    asker = await Asker.ready(parts)
+    """Every query gets its answer or its error, in order. Each counts as a request."""
+    given = queries.queries
+    take_more(len(given) - 1)
+    named = [query.get("model") for query in given if isinstance(query, dict)]
+    asker = await Asker.ready(parts, *named)
 
     async def answer(query: Query) -> str:
         return (await asker.ask(query.messages, model=query.model)).text
 
-    at_once = parts.settings.max_in_flight
-    return await client.wait_for(answer_each(queries.queries, answer, at_once=at_once))
+    return await client.wait_for(answer_each(given, answer, at_once=asker.at_once))

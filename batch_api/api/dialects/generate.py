@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from batch_api.api.deps import Parts, TheClient, json_body
+from batch_api.api.deps import Parts, TakeMore, TheClient, json_body
 from batch_api.api.dialects.asking import Asker
 from batch_api.api.documents import errors, takes
 from batch_api.errors import APIError
@@ -43,10 +43,12 @@ async def batch_generate(
     wanted: Annotated[BatchGeneration, Depends(json_body(BatchGeneration))],
     parts: Parts,
     client: TheClient,
+    take_more: TakeMore,
 ) -> AllGenerated:
-    """Side by side; one that fails says so in its place."""
+    """Side by side; one that fails says so in its place. Each counts as a request."""
+    take_more(len(wanted.prompts) - 1)
     asker = await Asker.ready(parts, wanted.model)
-    gate = asyncio.Semaphore(parts.settings.max_in_flight)
+    gate = asyncio.Semaphore(asker.at_once)
 
     async def one(prompt: str) -> Generated | NotGenerated:
         try:
@@ -66,9 +68,10 @@ async def batch_generate(
 async def _generate(asker: Asker, prompt: str, options: Options) -> Generated:
     messages = [{"role": "user", "content": prompt}]
     completion = await asker.ask(messages, model=options.model, options=options.sampling)
+    read, written = completion.tokens
     return Generated(
         text=completion.text,
         model=completion.model,
-        prompt_tokens=completion.usage.prompt_tokens,
-        completion_tokens=completion.usage.completion_tokens,
+        prompt_tokens=read,
+        completion_tokens=written,
     )

@@ -12,8 +12,10 @@ from batch_api.api.batch_object import find_batch
 from batch_api.api.deps import AllParts, Parts, TheClient, json_body
 from batch_api.api.dialects.asking import CHAT, Asker, first_model, read_completion
 from batch_api.api.documents import errors, takes
+from batch_api.api.missing import no_such_batch
 from batch_api.api.recording import record
 from batch_api.api.results import finished_lines
+from batch_api.schemas.bad_json import BAD_JSON
 from batch_api.schemas.error_lines import read_error_line
 from batch_api.schemas.ids import batch_id, file_id
 from batch_api.schemas.tasks import Healthy, Task, Tasks, TaskStatus, Text
@@ -36,14 +38,14 @@ TextBody = Annotated[Text, Depends(json_body(Text))]
     "/send_text",
     operation_id="sendText",
     openapi_extra=takes(Text),
-    responses=errors(429, body=True),
+    responses=errors(413, 429, 507, body=True),
 )
 async def send_text(text: TextBody, parts: Parts) -> Task:
     """Answered later: `/get_task_status` tells."""
     model = text.model_name or await first_model(parts)
     line = _line({"model": model, "messages": text.messages})
     input_id, task_id = file_id(), batch_id()
-    async with parts.blobs.writing(input_id) as writer:
+    async with parts.blobs.receiving(input_id) as writer:
         await writer.write(line)
         written = await parts.blobs.publish(input_id, writer)
     await record(parts.blobs, input_id, _begin(parts, input_id, task_id, written))
@@ -68,14 +70,15 @@ async def generate(text: TextBody, parts: Parts, client: TheClient) -> TaskStatu
 async def task_status(id: str, parts: Parts) -> TaskStatus:
     async with parts.database.read() as session:
         batch = await find_batch(session, id)
+    if batch.labels != _LABEL or (batch.total or 1) > 1:
+        raise no_such_batch(id)
     if not batch.is_over:
         return TaskStatus(status="processing")
     if batch.errors:
         return TaskStatus(status="failed", error=batch.errors[0]["message"])
     line = b"".join([chunk async for chunk in finished_lines(id, parts)])
     if batch.completed:
-        answer = msgspec.json.decode(line, type=_Line).response.body
-        return TaskStatus(status="finished", result=read_completion(answer).text)
+        return _answered(line)
     return TaskStatus(status="failed", error=str(read_error_line(line).reason))
 
 
@@ -93,6 +96,14 @@ async def health_check(parts: Parts, client: TheClient) -> Healthy:
     hello = [{"role": "user", "content": "hello"}]
     await client.wait_for(asker.ask(hello, options={"max_tokens": 1}))
     return Healthy()
+
+
+def _answered(line: bytes) -> TaskStatus:
+    try:
+        answer = msgspec.json.decode(line, type=_Line).response.body
+        return TaskStatus(status="finished", result=read_completion(answer).text)
+    except BAD_JSON:
+        return TaskStatus(status="failed", error="There is no text in the answer.")
 
 
 class _Response(msgspec.Struct):

@@ -49,8 +49,45 @@ document.addEventListener("htmx:beforeRequest", (event) => {
     event.preventDefault();
   }
 });
+
+// A browser has six connections to a server for all its pages: those that nobody sees keep none.
+class Events {
+  constructor(url) {
+    this.url = url;
+    this.listeners = [];
+    if (!document.hidden) this.open();
+  }
+  open() {
+    this.source = new EventSource(this.url);
+    this.source.onopen = (event) => this.onopen(event);
+    this.source.onerror = (event) => this.onerror(event);
+    for (const [name, listener] of this.listeners) this.source.addEventListener(name, listener);
+  }
+  close() {
+    this.source?.close();
+  }
+  addEventListener(name, listener) {
+    this.listeners.push([name, listener]);
+    this.source?.addEventListener(name, listener);
+  }
+  removeEventListener(name, listener) {
+    this.listeners = this.listeners.filter((each) => each[1] !== listener);
+    this.source?.removeEventListener(name, listener);
+  }
+  get readyState() {
+    return this.source?.readyState ?? EventSource.CLOSED;
+  }
+}
+let events = null;
+htmx.createEventSource = (url) => (events = new Events(url));
+
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden || !isStale) return;
+  if (document.hidden) {
+    events?.close();
+    return;
+  }
+  if (events?.readyState === EventSource.CLOSED) events.open();
+  if (!isStale) return;
   isStale = false;
   htmx.trigger("#live", "sse:changed");
 });
@@ -65,7 +102,12 @@ document.addEventListener("htmx:afterSettle", () => {
 
 document.addEventListener("htmx:afterSettle", tellTimes);
 document.addEventListener("htmx:responseError", (event) => notice(reason(event.detail.xhr)));
-document.addEventListener("htmx:sseError", () => { document.getElementById("connection").hidden = false; });
+document.addEventListener("htmx:sseError", () => {
+  const banner = document.getElementById("connection");
+  // Whose session has ended is sent to sign in by the answer.
+  if (banner.hidden && document.getElementById("live")) htmx.trigger("#live", "sse:changed");
+  banner.hidden = false;
+});
 document.addEventListener("htmx:sseOpen", () => { document.getElementById("connection").hidden = true; });
 
 document.addEventListener("click", (event) => {
