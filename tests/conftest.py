@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from batch_api.store.schema import upgrade
 from tests.lived_in import LivedIn, live
+
+# How long an example takes says more of the machine than of the product.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 _LONGEST_FIRST = [
     "client/test_commands.py",
