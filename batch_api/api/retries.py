@@ -48,7 +48,12 @@ async def _check(
     session: AsyncSession, old: BatchRow, *, now: float
 ) -> tuple[FileRow, FileRow | None]:
     """The input, and the output if there is one. Raises Conflict."""
-    if not old.is_over or old.status == BatchStatus.FAILED:
+    if old.status == BatchStatus.FAILED:
+        raise Conflict(
+            "Cannot retry a batch with status 'failed': its input is not valid. Upload it anew, "
+            "corrected, and create a batch of that."
+        )
+    if not old.is_over:
         raise Conflict(f"Cannot retry a batch with status '{old.status}'.")
     if not old.total:
         raise Conflict("This batch has no lines: there is nothing to retry.")

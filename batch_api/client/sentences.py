@@ -32,6 +32,9 @@ def in_sentences(url: str) -> Iterator[None]:
         raise Away(f"{url} answers {error.status_code}: {_message(error)}") from error
     except openai.NotFoundError as error:
         raise Missing(_message(error)) from error
+    except openai.AuthenticationError as error:
+        told = f"{url} answers 401: {_message(error)}"
+        raise Unusable(f"{told} Name a key with OPENAI_API_KEY or --api-key.") from error
     except openai.APIStatusError as error:
         raise Unusable(f"{url} answers {error.status_code}: {_message(error)}") from error
     except (openai.APIResponseValidationError, json.JSONDecodeError) as error:

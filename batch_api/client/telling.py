@@ -70,6 +70,8 @@ def tell_fetched(batch: "Batch", lines: int, output: Path | None, *, as_json: bo
         print_json({"id": batch.id, "status": batch.status, "lines": lines, "path": str(output)})
     elif not BatchStatus(batch.status).is_final:
         say(f"{batch.id} is still {_in_words(batch.status)}: {lines} lines so far.")
+    elif exit_code(batch) != ALL_ANSWERED:
+        say(_summary(batch))
 
 
 def tell_lines(lines: Iterable["Line"], *, as_json: bool) -> None:
