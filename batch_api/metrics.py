@@ -32,6 +32,8 @@ that is read off them is wrong by less than that, wherever it lies."""
 
 _METHODS = frozenset({"GET", "POST", "HEAD", "DELETE", "PUT", "PATCH", "OPTIONS"})
 _OTHER = "other"
+_UNTIMED = frozenset({"/events"})
+"""It ends when somebody closes a page of the dashboard, which tells nothing of the server."""
 _STATUS_OF_NO_ANSWER = 499
 """As nginx has it: the client went away before there was one."""
 
@@ -88,13 +90,15 @@ class HttpMetrics:
         )
 
     def began_to_stream(self, scope: Scope, *, seconds: float) -> None:
-        self._first_event_seconds.labels(_route(scope)).observe(seconds)
+        if (route := _route(scope)) not in _UNTIMED:
+            self._first_event_seconds.labels(route).observe(seconds)
 
     def ended(self, scope: Scope, status: int, *, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else _OTHER
         route = _route(scope)
         self._requests.labels(method, route, status).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        if route not in _UNTIMED:
+            self._seconds.labels(method, route).observe(seconds)
 
 
 class Counted:

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Collection
+import math
+import time
+from collections.abc import Collection, Sequence
 from functools import partial
 from random import Random
 
@@ -24,6 +26,11 @@ from batch_api.waiting import wait
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
+_LOOK_SECONDS = 0.2
+"""Between two looks at the store, which cost the more the more waits; slots are filled from memory
+meanwhile."""
+_AHEAD = 32
+"""So many times what may be under way is read at once."""
 _MOST_AT_ONCE = 64
 _MOST_OF_ORIGIN = 8
 _MOST_OF_URL = 2
@@ -82,6 +89,8 @@ class Notifier:
         self._bell = wakeup.bell()
         self._receivers = receivers
         self._slots = Slots()
+        self._ahead: Sequence[DeliveryRow] = ()
+        self._looked_at = -math.inf
         self._random = Random()  # noqa: S311 nobody gains by knowing it
         self._stop = asyncio.Event()
 
@@ -94,9 +103,11 @@ class Notifier:
         async with asyncio.TaskGroup() as group:
             while not stop.is_set():
                 self._bell.clear()
-                due = await patiently(self._take_due, list[DeliveryRow]())
+                if looks := time.monotonic() - self._looked_at >= _LOOK_SECONDS:
+                    await patiently(self._look, None)
+                due = self._take()
                 tasks |= {group.create_task(self._deliver(self._receivers, row)) for row in due}
-                await wait(self._bell, _POLL_SECONDS)
+                await wait(self._bell, _POLL_SECONDS if looks else _LOOK_SECONDS)
                 tasks = {task for task in tasks if not task.done()}
             if tasks:
                 await asyncio.wait(tasks, timeout=self._settings.shutdown_grace_seconds)
@@ -107,22 +118,29 @@ class Notifier:
         """Try what is due, as much of it as may be at once; return how much that was."""
         if self._receivers is None:
             return 0
-        due = await self._take_due()
+        await self._look()
+        due = self._take()
         await asyncio.gather(*(self._deliver(self._receivers, row) for row in due))
         return len(due)
 
-    async def _take_due(self) -> list[DeliveryRow]:
-        """What is to be sent now; it is under way from here on."""
+    async def _look(self) -> None:
+        """What is due and not under way, anew."""
+        self._looked_at = time.monotonic()
         async with self._database.read() as session:
-            due = await deliveries.due(
+            self._ahead = await deliveries.due(
                 session,
                 now=self._clock.now(),
                 within=_LONGEST_PAUSE_SECONDS * (1 + _JITTER),
-                of_url=_MOST_OF_URL,
-                of_origin=_MOST_OF_ORIGIN,
+                of_url=_MOST_OF_URL * _AHEAD,
+                of_origin=_MOST_OF_ORIGIN * _AHEAD,
                 but_not=self._slots.numbers,
             )
-        return [row for row in due if self._slots.take(row)]
+
+    def _take(self) -> list[DeliveryRow]:
+        """What is to be sent now; it is under way from here on."""
+        taken = [row for row in self._ahead if self._slots.take(row)]
+        self._ahead = [row for row in self._ahead if row.number not in self._slots.numbers]
+        return taken
 
     async def _deliver(self, receivers: Receivers, row: DeliveryRow) -> None:
         try:
@@ -131,10 +149,9 @@ class Notifier:
             await failpoint("webhook_told_twice")
             ended = self._judge(row, reception)
             # While it can't be recorded nothing else is sent there: it would be the same again.
-            while not await patiently(partial(self._record, ended), False):
+            while not await patiently(partial(self._record, row, ended), False):
                 if await wait(self._stop, _POLL_SECONDS):
                     return
-            _log(row, ended)
         finally:
             self._slots.give_back(row)
             self._bell.set()
@@ -157,9 +174,12 @@ class Notifier:
         pause = max(_pause_seconds(row.attempts + 1) * jitter, reception.wish_seconds)
         return Attempt(row.number, DeliveryState.PENDING, failure, self._clock.now() + pause)
 
-    async def _record(self, ended: Attempt) -> bool:
+    async def _record(self, row: DeliveryRow, ended: Attempt) -> bool:
+        """True. What was over before is not told again."""
         async with self._database.write.begin() as session:
-            await deliveries.record(session, ended, now=self._clock.now())
+            was_pending = await deliveries.record(session, ended, now=self._clock.now())
+        if was_pending:
+            _log(row, ended)
         return True
 
 

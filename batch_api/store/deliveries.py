@@ -84,6 +84,7 @@ async def due(
 
 
 async def record(session: AsyncSession, ended: Attempt, *, now: float) -> bool:
+    """Whether it was not over before."""
     is_over = ended.state != DeliveryState.PENDING
     recorded = await session.scalar(
         update(DeliveryRow)

@@ -64,6 +64,9 @@ class Watch(Protocol):
     def left(self, sequences: Collection[Any]) -> None:
         """Nobody waits for them any more; most have ended."""
 
+    def failed(self, sequences: Collection[Any]) -> None:
+        """The engine refused them, or died with them."""
+
 
 class _Nobody:
     def begun(self, sequences: Collection[Any]) -> None: ...
@@ -71,6 +74,8 @@ class _Nobody:
     def went_on(self, deltas: Collection[Any]) -> None: ...
 
     def left(self, sequences: Collection[Any]) -> None: ...
+
+    def failed(self, sequences: Collection[Any]) -> None: ...
 
 
 class Status(StrEnum):
@@ -223,12 +228,14 @@ class EngineThread(Generic[_Engine]):
     def _on_refused(self, sequence: Hashable, error: ValueError) -> None:
         is_too_long = isinstance(error, PromptTooLong)
         code = "context_length_exceeded" if is_too_long else "invalid_value"
+        self._watch.failed([sequence])
         if answer := self._answers.pop(sequence, None):
             answer.fail(BadRequest(f"{error}.", code=code))
 
     def _on_failure(self, error: Exception) -> None:
         self.status = Status.FAILED
         self.failure = error
+        self._watch.failed(self._answers)
         self._fail_all(EngineFailed)
         self.failed.set()
 

@@ -150,6 +150,11 @@ class GenerationWatch:
             if self._courses.pop(sequence, None) is not None:
                 self._endings[FinishReason.CANCELLED].inc()
 
+    def failed(self, sequences: Collection[Any]) -> None:
+        for sequence in sequences:
+            if self._courses.pop(sequence, None) is not None:
+                self._endings[FinishReason.BROKEN].inc()
+
     def _go_on(self, course: _Course, delta: "Delta", now: float) -> None:
         if course.newest_token:
             self._between_tokens.observe(now - course.newest_token)
@@ -205,6 +210,11 @@ class EmbeddingWatch:
         for texts in sequences:
             if self._began.pop(texts, None) is not None:
                 self._endings[FinishReason.CANCELLED].inc()
+
+    def failed(self, sequences: Collection[Any]) -> None:
+        for texts in sequences:
+            if self._began.pop(texts, None) is not None:
+                self._endings[FinishReason.BROKEN].inc()
 
     def _end(self, embedded: "Embedded", now: float) -> None:
         began = self._began.pop(embedded.sequence, None)

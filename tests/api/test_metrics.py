@@ -1,6 +1,7 @@
 """`/metrics` of the server: who may read it, what it says of the store, and how it counts calls."""
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from batch_api.store import batches
 from batch_api.store.batches import Tally, Usage
 from tests.api import keys
 from tests.api.conftest import Site
+from tests.monitoring.rules import timed_routes
 from tests.scraping import Scrape
 from tests.store.rows import add_batch, lease
 
@@ -141,3 +143,25 @@ async def test_the_first_event_of_a_stream_is_timed(site: Site) -> None:
 
     assert scrape.value("batch_api_http_first_event_seconds_count", route=_CHAT) == 1
     assert scrape.value(_REQUESTS, method="POST", route=_CHAT, status="200") == 1
+
+
+async def test_how_long_somebody_looks_at_the_dashboard_is_no_latency(site: Site) -> None:
+    async with site.http.get("/events") as events:
+        await events.content.readline()
+    scrape = await _scrape(site)
+    while not scrape.all(_REQUESTS, route="/events"):  # until it has seen that nobody is there
+        scrape = await _scrape(site)
+
+    for name in ("request_duration", "first_event"):
+        assert not scrape.all(f"batch_api_http_{name}_seconds_count", route="/events")
+
+
+async def test_latencies_are_shown_of_the_api_and_not_of_pages_and_probes(site: Site) -> None:
+    async with site.http.get("/openapi.json") as answer:
+        described = (await answer.json())["paths"]
+    probes = {"/health", "/ready", "/version", "/metrics"}
+    pages = {"/", "/batches/{id}", "/activity/data", "/events", "/static/{path:path}", "other"}
+    (timed,) = timed_routes()
+
+    assert {path for path in described if not re.fullmatch(timed, path)} == probes
+    assert not {path for path in pages if re.fullmatch(timed, path)}

@@ -13,6 +13,7 @@ ALERTS = MONITORING / "alerts.yml"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "batch-api.json"
 
 _LABELS_AND_TEXTS = re.compile(r'"[^"]*"|\b(?:by|without)\s*\([^)]*\)|\[[^\]]*\]|[{][^}]*[}]')
+_ROUTES = re.compile(r'route=~"([^"]*)"')
 _METRIC = re.compile(r"\b(?!(?:and|or|unless)\b)[a-z_][\w:]*\b(?!\s*\()")
 
 
@@ -32,6 +33,12 @@ def named_in_alerts() -> set[str]:
 
 def named_in_dashboard() -> set[str]:
     return {name for expression in _asked_by_panels() for name in metrics_in(expression)}
+
+
+def timed_routes() -> set[str]:
+    """Regular expressions, of the panels that show how long HTTP takes."""
+    timed = [it for it in _asked_by_panels() if re.search("batch_api_http_.*_seconds", it)]
+    return {_ROUTES.findall(it)[0] if _ROUTES.search(it) else ".*" for it in timed}
 
 
 def metrics_in(expression: str) -> Iterator[str]:

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 from openai import InvalidWebhookSignatureError, OpenAI
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 
 from batch_api.lifecycle import DeliveryState
 from batch_api.receivers import Receivers
 from batch_api.schemas.ids import event_id
-from batch_api.store import batches
+from batch_api.store import batches, deliveries
 from batch_api.store.database import DATABASE_NAME
+from batch_api.store.deliveries import Attempt
 from batch_api.store.tables import DeliveryRow
 from tests.receiver import HANG, SECRET, Receiver, Reply
 from tests.scheduler.site import Site, question, until
@@ -100,16 +101,16 @@ async def test_the_sdk_unwraps_what_a_receiver_gets_of_a_batch_that_has_run(
         await until(lambda: bool(stage.receiver.heard))
 
     (heard,) = stage.receiver.heard
-    event = heard.unwrap(sdk)
+    told = heard.unwrap(sdk)
     batch = await stage.site.batch(number)
-    assert event.type == "batch.completed"
-    assert (event.object, event.data.id, event.created_at) == (
+    assert told.type == "batch.completed"
+    assert (told.object, told.data.id, told.created_at) == (
         "event",
         "batch_1",
         batch.completed_at,
     )
-    assert event.id == heard.id == event_id("batch_1")
-    assert event.id.startswith("evt_")
+    assert told.id == heard.id == event_id("batch_1")
+    assert told.id.startswith("evt_")
     assert set(json.loads(heard.body)) == {"id", "object", "type", "created_at", "data"}
     assert heard.headers["content-type"] == "application/json"
     assert await stage.states() == ["delivered"]
@@ -431,6 +432,38 @@ async def test_what_is_sent_and_can_not_be_recorded_is_not_sent_again_meanwhile(
 
     assert len(stage.receiver.heard) == 1
     assert await stage.states() == ["delivered"]
+
+
+async def test_an_attempt_at_what_is_over_meanwhile_is_not_told(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.receiver.usual = HANG
+    await stage.end("batch_1")
+    delivering = asyncio.create_task(stage.site.notifier.deliver_once())
+    await until(lambda: stage.receiver.open == 1)
+    async with stage.site.database.write.begin() as session:
+        assert await deliveries.record(session, Attempt(1, DeliveryState.GIVEN_UP), now=1.0)
+    stage.receiver.let_go()
+    await delivering
+
+    assert await stage.states() == ["given_up"]
+    assert "webhook" not in caplog.text
+
+
+async def test_a_backlog_is_looked_at_a_few_times_a_second_however_fast_it_is_told(
+    stage: Stage,
+) -> None:
+    for number in range(60):
+        await stage.end(f"batch_{number}")
+    statements = list[str]()
+    engine = stage.site.database.read.kw["bind"].sync_engine
+    event.listen(engine, "before_cursor_execute", lambda *it: statements.append(it[2]))
+    began = time.monotonic()
+    async with stage.site.running():
+        await until(lambda: len(stage.receiver.heard) == 60)
+
+    looks = sum("row_number()" in it for it in statements)
+    assert 1 <= looks <= (time.monotonic() - began) * 5 + 2
 
 
 @pytest.mark.parametrize(("grace_seconds", "attempts"), [(20, 1), (0, 0)])

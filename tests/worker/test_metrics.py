@@ -120,6 +120,18 @@ async def test_what_runs_and_waits_is_told_while_it_does(fresh: Worker) -> None:
     assert idle.value("vllm:e2e_request_latency_seconds_count") == 0
 
 
+@pytest.mark.parametrize("content", ["does not fit", "break"])
+async def test_what_the_engine_refuses_or_dies_with_is_no_abort(content: str) -> None:
+    async with serving(FakeEngine()) as worker:
+        async with await worker.say(content) as answer:
+            assert answer.status >= 400
+        scrape = await _scrape(worker)
+
+    ended = "vllm:request_success_total"
+    assert scrape.value(ended, finished_reason="abort") == 0
+    assert scrape.value(ended, finished_reason="error") == 1
+
+
 async def test_requests_are_counted_by_the_template_of_their_route(fresh: Worker) -> None:
     async with await fresh.say("say one") as response:
         await response.read()
