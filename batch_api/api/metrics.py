@@ -60,6 +60,13 @@ def _of_work(work: Work, *, now: float) -> Iterator[Metric]:
         work.needed_lines_per_second,
     )
     yield _gauge("batch_api_stored_bytes", "Of all files.", work.stored_bytes)
+    yield _gauge("batch_api_webhooks_pending", "Webhooks that wait to be told.", work.webhooks)
+    oldest_at = work.oldest_webhook_at
+    yield _gauge(
+        "batch_api_oldest_webhook_age_seconds",
+        "Since the end of a batch that a receiver has not heard of yet; 0 without one.",
+        0 if oldest_at is None else max(0.0, now - oldest_at),
+    )
 
 
 def _of_upstreams(upstreams: Upstreams) -> Iterator[Metric]:

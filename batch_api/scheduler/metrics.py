@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from batch_api.lifecycle import BatchStatus, RequestState
+from batch_api.lifecycle import BatchStatus, DeliveryState, RequestState
 from batch_api.scheduler.answers import Answered
 
 _COMMIT_BUCKETS = (
@@ -32,6 +32,13 @@ class Again(StrEnum):
     """No upstream takes it now."""
     AWAY = "away"
     """The upstream that may have its model can't be asked."""
+
+
+_OUTCOMES = {
+    DeliveryState.DELIVERED: "delivered",
+    DeliveryState.PENDING: "failed",
+    DeliveryState.GIVEN_UP: "given_up",
+}
 
 
 class SchedulerMetrics:
@@ -80,6 +87,12 @@ class SchedulerMetrics:
             buckets=_BATCH_BUCKETS,
             registry=registry,
         )
+        self._webhooks = Counter(
+            "batch_api_webhooks",
+            "Attempts to tell of the end of a batch, by what became of them.",
+            ["outcome"],
+            registry=registry,
+        )
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -94,6 +107,8 @@ class SchedulerMetrics:
                 self._batch_seconds.labels(status)
         for when in ("start", "overdue"):
             self._recovered.labels(when)
+        for outcome in _OUTCOMES.values():
+            self._webhooks.labels(outcome)
 
     def recorded(self, answers: Sequence[Answered], *, late: int, seconds: float) -> None:
         """`answers`: those that counted."""
@@ -116,3 +131,7 @@ class SchedulerMetrics:
 
     def batch_ended(self, status: BatchStatus, *, seconds: float) -> None:
         self._batch_seconds.labels(status).observe(seconds)
+
+    def told(self, state: DeliveryState) -> None:
+        """What a webhook is after an attempt."""
+        self._webhooks.labels(_OUTCOMES[state]).inc()

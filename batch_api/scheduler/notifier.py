@@ -13,6 +13,7 @@ from batch_api.failpoints import failpoint
 from batch_api.lifecycle import BatchStatus, DeliveryState
 from batch_api.origins import leads_to
 from batch_api.receivers import Message, Receivers, Reception
+from batch_api.scheduler.metrics import SchedulerMetrics
 from batch_api.scheduler.patience import patiently
 from batch_api.scheduler.wakeup import Wakeup
 from batch_api.schemas.events import Event
@@ -81,6 +82,7 @@ class Notifier:
         clock: Clock,
         wakeup: Wakeup,
         receivers: Receivers | None,
+        metrics: SchedulerMetrics,
     ) -> None:
         """`receivers`: None if there is no secret to sign with; what is due waits then."""
         self._database = database
@@ -88,6 +90,7 @@ class Notifier:
         self._clock = clock
         self._bell = wakeup.bell()
         self._receivers = receivers
+        self._metrics = metrics
         self._slots = Slots()
         self._ahead: Sequence[DeliveryRow] = ()
         self._looked_at = -math.inf
@@ -179,6 +182,7 @@ class Notifier:
         async with self._database.write.begin() as session:
             was_pending = await deliveries.record(session, ended, now=self._clock.now())
         if was_pending:
+            self._metrics.told(ended.state)
             _log(row, ended)
         return True
 

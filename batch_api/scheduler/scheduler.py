@@ -70,7 +70,12 @@ class Scheduler:
         )
 
         self._notifier = Notifier(
-            database=database, settings=settings, clock=clock, wakeup=wakeup, receivers=receivers
+            database=database,
+            settings=settings,
+            clock=clock,
+            wakeup=wakeup,
+            receivers=receivers,
+            metrics=metrics,
         )
 
     @property

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from batch_api.lifecycle import BatchStatus, RequestState
+from batch_api.lifecycle import BatchStatus, DeliveryState, RequestState
 from batch_api.store.batches import is_active
-from batch_api.store.tables import BatchRow, FileRow, RequestRow
+from batch_api.store.tables import BatchRow, DeliveryRow, FileRow, RequestRow
 
 _UNANSWERED = BatchRow.total - BatchRow.completed - BatchRow.failed
 _IN_PROGRESS = (BatchRow.trimmed_at.is_(None), BatchRow.status == BatchStatus.IN_PROGRESS)
@@ -39,6 +39,10 @@ class Work:
     needed_lines_per_second: float
     """From now on, so that no batch in progress misses its deadline, nearest deadlines first."""
     stored_bytes: int
+    webhooks: int
+    """That wait to be told, or to be told again."""
+    oldest_webhook_at: int | None
+    """When the batch ended that the oldest of them tells of."""
 
     @property
     def pending(self) -> int:
@@ -52,12 +56,23 @@ class Work:
 
 
 async def work(session: AsyncSession, *, now: float) -> Work:
+    webhooks, oldest_webhook_at = await _webhooks(session)
     return Work(
         groups=await _groups(session),
         leased=await _leased(session),
         needed_lines_per_second=await _needed_lines_per_second(session, now),
         stored_bytes=await session.scalar(select(func.sum(FileRow.bytes))) or 0,
+        webhooks=webhooks,
+        oldest_webhook_at=oldest_webhook_at,
     )
+
+
+async def _webhooks(session: AsyncSession) -> tuple[int, int | None]:
+    waiting = select(func.count(), func.min(DeliveryRow.ended_at)).where(
+        DeliveryRow.state == DeliveryState.PENDING
+    )
+    count, oldest_at = (await session.execute(waiting)).one()
+    return count, oldest_at
 
 
 async def _groups(session: AsyncSession) -> list[Group]:

@@ -1,6 +1,6 @@
 """Counts and times what becomes of sequences, under vLLM's names and with its labels.
 
-All of it on the event loop; one observation takes about a microsecond.
+All of it on the event loop; one observation takes a few microseconds.
 """
 
 import time

@@ -132,6 +132,7 @@ class Site:
             clock=self.clock,
             wakeup=self.wakeup,
             receivers=self.receivers,
+            metrics=self.metrics,
         )
 
     @asynccontextmanager

@@ -15,14 +15,16 @@ from openai import InvalidWebhookSignatureError, OpenAI
 from sqlalchemy import event, select, text
 
 from batch_api.lifecycle import DeliveryState
+from batch_api.metrics import exposition
 from batch_api.receivers import Receivers
 from batch_api.schemas.ids import event_id
-from batch_api.store import batches, deliveries
+from batch_api.store import batches, deliveries, totals
 from batch_api.store.database import DATABASE_NAME
 from batch_api.store.deliveries import Attempt
 from batch_api.store.tables import DeliveryRow
 from tests.receiver import HANG, SECRET, Receiver, Reply
 from tests.scheduler.site import Site, question, until
+from tests.scraping import Scrape
 from tests.store import rows
 
 BROKEN = Reply(500)
@@ -263,6 +265,28 @@ async def test_who_says_gone_hears_no_more(stage: Stage, caplog: pytest.LogCaptu
     stage.site.clock.turn(30 * DAY)
     assert await stage.site.notifier.deliver_once() == 0
     assert [r.levelno for r in caplog.records if r.message == "webhook given up"] == [logging.ERROR]
+
+
+async def test_attempts_are_counted_by_what_became_of_them_and_what_waits(stage: Stage) -> None:
+    stage.receiver.usual = Reply(503)
+    await stage.end("batch_1")
+    await stage.site.notifier.deliver_once()
+    waiting = await _webhooks_waiting(stage)
+    stage.site.clock.turn(DAY)
+    stage.receiver.usual = Reply(200)
+    await stage.site.notifier.deliver_once()
+
+    assert waiting == 1
+    assert await _webhooks_waiting(stage) == 0
+    counted = Scrape.of(bytes(exposition(stage.site.registry).body))
+    outcomes = {"delivered": 1, "failed": 1, "given_up": 0}
+    for outcome, count in outcomes.items():
+        assert counted.value("batch_api_webhooks_total", outcome=outcome) == count
+
+
+async def _webhooks_waiting(stage: Stage) -> int:
+    async with stage.site.database.read() as session:
+        return (await totals.work(session, now=stage.site.clock.now())).webhooks
 
 
 @pytest.mark.parametrize(

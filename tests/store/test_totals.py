@@ -24,7 +24,7 @@ async def _tally(database: Database, number: int, *, completed: int, failed: int
 
 
 async def test_nothing_is_no_work(database: Database) -> None:
-    assert await _work(database) == Work([], 0, 0.0, 0)
+    assert await _work(database) == Work([], 0, 0.0, 0, 0, None)
 
 
 async def test_active_batches_of_all_tenants_are_added_up_by_status(database: Database) -> None:
@@ -65,7 +65,7 @@ async def test_a_batch_that_is_over_counts_no_more(database: Database) -> None:
         left, final = BatchStatus.FINALIZING, BatchStatus.COMPLETED
         assert await batches.finish(session, number, left, final, now=9.0, webhook_urls=[])
 
-    assert await _work(database) == Work([], 0, 0.0, 0)
+    assert await _work(database) == Work([], 0, 0.0, 0, 0, None)
 
 
 @pytest.mark.parametrize(
