@@ -29,7 +29,7 @@ from batch_api.lifecycle import (
 _Number = BigInteger().with_variant(Integer, "sqlite")
 # A late answer for what was deleted must not find a new row under the old number.
 _NEVER_REUSED = {"sqlite_autoincrement": True}
-# Narrow rows that are read and dropped by their first key: no second tree beside the key's.
+# Narrow rows that are read by their first keys: no second tree beside the keys'.
 _IN_ORDER_OF_KEYS = {"sqlite_with_rowid": False}
 
 
@@ -254,7 +254,8 @@ class ProgressRow(Owned, Table):
 
     __tablename__ = "progress"
 
-    at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, index=True)
     batch_number: Mapped[int] = mapped_column(
         ForeignKey("batches.number"), primary_key=True, autoincrement=False, index=True
     )
@@ -271,7 +272,8 @@ class LatencyRow(Owned, Table):
 
     __tablename__ = "latencies"
 
-    at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, index=True)
     batch_number: Mapped[int] = mapped_column(
         ForeignKey("batches.number"), primary_key=True, autoincrement=False, index=True
     )

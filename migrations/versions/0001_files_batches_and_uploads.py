@@ -246,10 +246,11 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["batch_number"], ["batches.number"], name=op.f("fk_progress_batch_number")
         ),
-        sa.PrimaryKeyConstraint("at", "batch_number", name=op.f("pk_progress")),
+        sa.PrimaryKeyConstraint("tenant", "at", "batch_number", name=op.f("pk_progress")),
         sqlite_with_rowid=False,
     )
     with op.batch_alter_table("progress", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_progress_at"), ["at"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_progress_batch_number"), ["batch_number"], unique=False
         )
@@ -269,10 +270,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["batch_number"], ["batches.number"], name=op.f("fk_latencies_batch_number")
         ),
-        sa.PrimaryKeyConstraint("at", "batch_number", "bucket", name=op.f("pk_latencies")),
+        sa.PrimaryKeyConstraint(
+            "tenant", "at", "batch_number", "bucket", name=op.f("pk_latencies")
+        ),
         sqlite_with_rowid=False,
     )
     with op.batch_alter_table("latencies", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_latencies_at"), ["at"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_latencies_batch_number"), ["batch_number"], unique=False
         )
@@ -393,10 +397,12 @@ def downgrade() -> None:
     op.drop_table("uploads")
     with op.batch_alter_table("latencies", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_latencies_batch_number"))
+        batch_op.drop_index(batch_op.f("ix_latencies_at"))
 
     op.drop_table("latencies")
     with op.batch_alter_table("progress", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_progress_batch_number"))
+        batch_op.drop_index(batch_op.f("ix_progress_at"))
 
     op.drop_table("progress")
     op.drop_table("answers")
