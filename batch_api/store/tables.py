@@ -84,7 +84,8 @@ class FileRow(Owned, Table):
     __table_args__ = (
         # With the bytes, so that a tenant's can be added up from the index alone.
         Index("ix_files_listed", "tenant", "number", "bytes"),
-        Index("ix_files_listed_by_purpose", "tenant", "purpose", "number"),
+        Index("ix_files_listed_by_purpose", "tenant", "purpose", "number", "bytes"),
+        Index("ix_files_by_size", "tenant", "bytes"),
     )
 
 
@@ -158,6 +159,13 @@ class BatchRow(Owned, Table):
         Index(
             "ix_batches_removed",
             "number",
+            sqlite_where=text("removed_at IS NOT NULL"),
+            postgresql_where=text("removed_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_batches_removed_of",
+            "tenant",
+            "removed_at",
             sqlite_where=text("removed_at IS NOT NULL"),
             postgresql_where=text("removed_at IS NOT NULL"),
         ),

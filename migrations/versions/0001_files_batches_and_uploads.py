@@ -108,6 +108,13 @@ def upgrade() -> None:
             sqlite_where=sa.text("removed_at IS NOT NULL"),
             postgresql_where=sa.text("removed_at IS NOT NULL"),
         )
+        batch_op.create_index(
+            "ix_batches_removed_of",
+            ["tenant", "removed_at"],
+            unique=False,
+            sqlite_where=sa.text("removed_at IS NOT NULL"),
+            postgresql_where=sa.text("removed_at IS NOT NULL"),
+        )
 
     op.create_table(
         "deliveries",
@@ -164,9 +171,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_files_id")),
     )
     with op.batch_alter_table("files", schema=None) as batch_op:
+        batch_op.create_index("ix_files_by_size", ["tenant", "bytes"], unique=False)
         batch_op.create_index("ix_files_listed", ["tenant", "number", "bytes"], unique=False)
         batch_op.create_index(
-            "ix_files_listed_by_purpose", ["tenant", "purpose", "number"], unique=False
+            "ix_files_listed_by_purpose",
+            ["tenant", "purpose", "number", "bytes"],
+            unique=False,
         )
 
     op.create_table(
@@ -422,6 +432,7 @@ def downgrade() -> None:
     with op.batch_alter_table("files", schema=None) as batch_op:
         batch_op.drop_index("ix_files_listed_by_purpose")
         batch_op.drop_index("ix_files_listed")
+        batch_op.drop_index("ix_files_by_size")
 
     op.drop_table("files")
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
@@ -439,6 +450,11 @@ def downgrade() -> None:
             "ix_batches_active",
             sqlite_where=sa.text("trimmed_at IS NULL"),
             postgresql_where=sa.text("trimmed_at IS NULL"),
+        )
+        batch_op.drop_index(
+            "ix_batches_removed_of",
+            sqlite_where=sa.text("removed_at IS NOT NULL"),
+            postgresql_where=sa.text("removed_at IS NOT NULL"),
         )
         batch_op.drop_index(
             "ix_batches_removed",
