@@ -97,14 +97,16 @@ async def of_batch(id: str, view: Viewing, request: Request) -> Response:
 
 
 async def _add_up_batch(view: View, id: str) -> Series:
+    now = view.parts.clock.now()
     async with view.parts.database.read() as session:
         batch = await batches.get(session, id)
         if batch is None:
             raise NotFound("There is no such batch.")
         since = batch.in_progress_at or batch.created_at
-        until = batch.finalizing_at or view.parts.clock.now()
+        until = batch.finalizing_at or now
         step = step_for(until - since)
         history = await progress.of_batch(session, batch.number, since=since, step=step)
     if batch.finalizing_at is not None:
         until = until // step * step + step  # nothing comes after it: the last step is whole
-    return series(history, since=since, until=until, step=step)
+    kept_since = now - progress.KEPT_DAYS * 86_400
+    return series(history, since=since, until=until, step=step, kept_since=kept_since)
