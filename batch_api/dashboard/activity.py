@@ -1,12 +1,14 @@
 """`/activity`: what was done when, from the database's history; charts ask for their data apart."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import Query, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from batch_api.dashboard.pages import View, Viewing, pages
+from batch_api.dashboard.remembered import Remembered
 from batch_api.dashboard.series import Series, series, step_for, summary
 from batch_api.errors import NotFound
 from batch_api.store import batches, progress
@@ -14,6 +16,7 @@ from batch_api.store import batches, progress
 router = pages()
 
 _HEADERS = {"cache-control": "no-store"}
+_MOST_KEPT_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,11 @@ class Range:
     @property
     def step(self) -> int:
         return step_for(self.seconds)
+
+    @property
+    def kept_seconds(self) -> int:
+        """So long it is not added up again, and pages don't ask for it."""
+        return min(self.step, _MOST_KEPT_SECONDS)
 
 
 RANGES = {
@@ -48,39 +56,57 @@ _ROWS = (
 """What the table calls a column, and how it tells its values."""
 
 
-@router.get("/activity")
-async def activity(view: Viewing, range: Span = "1h") -> Response:
-    found = await _series(view, RANGES[range])
-    rows = [(name, kind, summary(getattr(found, column))) for name, column, kind in _ROWS]
-    return view.page("activity.html", range=range, ranges=RANGES, rows=rows, step=found.step)
+async def _series(view: Viewing, request: Request, range: Span = "1h") -> Series:
+    remembered: Remembered = request.app.state.remembered
+    chosen = RANGES[range]
+    look = partial(_add_up, view, chosen)
+    what = ("activity", view.tenant, range)
+    return await remembered.find(what, look, keep_seconds=chosen.kept_seconds)
 
 
-@router.get("/activity/data")
-async def data(view: Viewing, range: Span = "1h") -> Response:
-    found = await _series(view, RANGES[range])
-    return JSONResponse(found.as_json(), headers=_HEADERS)
-
-
-@router.get("/batches/{id}/chart")
-async def of_batch(id: str, view: Viewing) -> Response:
-    """What one batch did, from its start to its end, or to now."""
-    async with view.parts.database.read() as session:
-        batch = await batches.get(session, id)
-        if batch is None:
-            raise NotFound("There is no such batch.")
-        since = batch.in_progress_at or batch.created_at
-        until = batch.finalizing_at or view.parts.clock.now()
-        step = step_for(until - since)
-        history = await progress.of_batch(session, batch.number, since=since, step=step)
-    if batch.finalizing_at is not None:
-        until = until // step * step + step  # nothing comes after it: the last step is whole
-    found = series(history, since=since, until=until, step=step)
-    return JSONResponse(found.as_json(), headers=_HEADERS)
-
-
-async def _series(view: View, range: Range) -> Series:
+async def _add_up(view: View, range: Range) -> Series:
     now = view.parts.clock.now()
     since = now - range.seconds
     async with view.parts.database.read() as session:
         history = await progress.of_all(session, since=since, step=range.step)
     return series(history, since=since, until=now, step=range.step)
+
+
+Found = Annotated[Series, Depends(_series)]
+
+
+@router.get("/activity")
+async def activity(view: Viewing, found: Found, range: Span = "1h") -> Response:
+    rows = [(name, kind, summary(getattr(found, column))) for name, column, kind in _ROWS]
+    return view.page("activity.html", range=range, ranges=RANGES, rows=rows, step=found.step)
+
+
+@router.get("/activity/data")
+async def data(found: Found) -> Response:
+    return JSONResponse(found.as_json(), headers=_HEADERS)
+
+
+@router.get("/batches/{id}/chart")
+async def of_batch(id: str, view: Viewing, request: Request) -> Response:
+    """What one batch did, from its start to its end, or to now."""
+    remembered: Remembered = request.app.state.remembered
+    what = ("chart", view.tenant, id)
+    look = partial(_add_up_batch, view, id)
+    found = await remembered.find(what, look, keep_seconds=progress.INTERVAL_SECONDS)
+    return JSONResponse(found.as_json(), headers=_HEADERS)
+
+
+async def _add_up_batch(view: View, id: str) -> Series:
+    now = view.parts.clock.now()
+    async with view.parts.database.read() as session:
+        batch = await batches.get(session, id)
+        if batch is None:
+            raise NotFound("There is no such batch.")
+        since = batch.in_progress_at or batch.created_at
+        until = batch.finalizing_at or now
+        step = step_for(until - since)
+        history = await progress.of_batch(session, batch.number, since=since, step=step)
+    if batch.finalizing_at is not None:
+        until = until // step * step + step  # nothing comes after it: the last step is whole
+    kept_since = now - progress.KEPT_DAYS * 86_400
+    return series(history, since=since, until=until, step=step, kept_since=kept_since)

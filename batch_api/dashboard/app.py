@@ -20,6 +20,7 @@ from batch_api.dashboard import (
     workers,
 )
 from batch_api.dashboard.fleet import Fleet
+from batch_api.dashboard.remembered import Remembered
 
 _PAGES = (
     *(batches, batch, line, new, activity, workers, storage, playground),
@@ -32,5 +33,6 @@ def add_dashboard(app: FastAPI, stop: asyncio.Event) -> None:
     parts: AllParts = app.state.parts
     app.state.stop = stop
     app.state.fleet = Fleet(parts.settings.workers or parts.upstreams.urls, parts.clock)
+    app.state.remembered = Remembered(parts.clock)
     for page in _PAGES:
         app.include_router(page.router)

@@ -16,6 +16,7 @@ from batch_api.api.keys import Keyring
 from batch_api.dashboard.rendering import ENVIRONMENT
 from batch_api.errors import APIError, BadRequest
 from batch_api.store.database import Database
+from batch_api.store.tenancy import DEFAULT_TENANT
 
 _POLICY = "; ".join(
     [
@@ -80,6 +81,11 @@ class View:
     needs_key: bool
     request: Request
 
+    @property
+    def is_operator(self) -> bool:
+        """Who sees what is not one tenant's own, as everybody does while there are no keys."""
+        return self.tenant == DEFAULT_TENANT
+
     def page(self, template: str, *, status: int = 200, **facts: Any) -> HTMLResponse:
         """The whole page; of one that is open already, and only asks what has changed, the part
         that lives.
@@ -89,6 +95,7 @@ class View:
             template,
             status=status,
             tenant=self.tenant,
+            is_operator=self.is_operator,
             needs_key=self.needs_key,
             now=self.parts.clock.now(),
             **facts,

@@ -11,6 +11,8 @@ Value = float | None
 
 _STEPS = (10, 60, 300, 3600, 21_600)
 _MOST_STEPS = 360
+_COUNTS = ("completed", "failed", "input_tokens", "output_tokens")
+_UNKNOWN: dict[str, Value] = dict.fromkeys(_COUNTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,10 @@ def step_for(seconds: float) -> int:
     return next((step for step in _STEPS if seconds <= _MOST_STEPS * step), _STEPS[-1])
 
 
-def series(history: History, *, since: float, until: float, step: int) -> Series:
-    """Nothing done is zero; no answers have no latency.
+def series(
+    history: History, *, since: float, until: float, step: int, kept_since: float = 0
+) -> Series:
+    """Nothing done is zero; no answers have no latency; before `kept_since` nothing is known.
 
     The last step is left out if it has only begun: it would look like a slump.
     """
@@ -46,11 +50,14 @@ def series(history: History, *, since: float, until: float, step: int) -> Series
     times = range(first, int(until) - INTERVAL_SECONDS + 1, step)
     done = {point.at: point for point in history.points}
     delays = {delay.at: delay for delay in history.delays}
-    points = [_each_second(done.get(at), min(step, until - at)) for at in times]
+    points = [
+        _each_second(done.get(at), min(step, until - at)) if at >= kept_since else _UNKNOWN
+        for at in times
+    ]
     return Series(
         step,
         list(times),
-        *_columns(points, ("completed", "failed", "input_tokens", "output_tokens")),
+        *_columns(points, _COUNTS),
         *_columns([_delay_at(delays, at) for at in times], ("p50", "p95", "p99")),
     )
 
@@ -60,8 +67,7 @@ def _columns(rows: Sequence[dict[str, Value]], names: Iterable[str]) -> list[lis
 
 
 def _each_second(point: Point | None, seconds: float) -> dict[str, Value]:
-    names = ("completed", "failed", "input_tokens", "output_tokens")
-    return {name: _rounded(getattr(point, name, 0) / seconds) for name in names}
+    return {name: _rounded(getattr(point, name, 0) / seconds) for name in _COUNTS}
 
 
 def _delay_at(delays: dict[int, Delay], at: int) -> dict[str, Value]:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import Response
+from fastapi import Request, Response
 
 from batch_api.api.deps import AllParts
 from batch_api.dashboard.pages import Viewing, pages
+from batch_api.dashboard.remembered import Remembered
 from batch_api.settings import Settings
 from batch_api.store import batches, files, usage
 from batch_api.store.blobs import KEEP_ORPHANS_DAYS
@@ -15,6 +16,7 @@ from batch_api.store.database import DATABASE_NAME
 router = pages()
 
 _LARGEST = 10
+_ORPHANS_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Limit:
 
 
 @router.get("/storage")
-async def storage(view: Viewing) -> Response:
+async def storage(request: Request, view: Viewing) -> Response:
     parts, settings = view.parts, view.parts.settings
     async with parts.database.read() as session:
         shares = [
@@ -65,7 +67,7 @@ async def storage(view: Viewing) -> Response:
         removed = await usage.removed_batches(session)
     return view.page(
         "storage.html",
-        disk=await _disk(parts),
+        disk=await _disk(parts, request.app.state.remembered),
         shares=[share for share in shares if share.files],
         limits=limits,
         largest=largest,
@@ -75,10 +77,12 @@ async def storage(view: Viewing) -> Response:
     )
 
 
-async def _disk(parts: AllParts) -> Disk:
+async def _disk(parts: AllParts, remembered: Remembered) -> Disk:
     room = parts.blobs.room
     database = parts.settings.data_dir / DATABASE_NAME
-    orphans, orphan_bytes = await parts.blobs.orphans()
+    orphans, orphan_bytes = await remembered.find(
+        "orphans", parts.blobs.orphans, keep_seconds=_ORPHANS_SECONDS
+    )
     return Disk(
         free_bytes=room.free_bytes(),
         mark_bytes=room.min_free_bytes(),

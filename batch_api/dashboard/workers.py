@@ -1,6 +1,7 @@
 """`/workers`: how the upstreams stand with us, and what the workers tell of themselves.
 
-Whoever is signed in may see it: it says nothing of what anybody asks them.
+Where they are and how much they do is the operator's to see; others see models, and whether they
+are ready.
 """
 
 from fastapi import Request, Response

@@ -78,7 +78,7 @@ def _adding_to(table: str, *, keys: Sequence[str], counts: Sequence[str]) -> Tex
         f"INSERT INTO {table} (batch_number, tenant, {', '.join(names)}) "  # noqa: S608 all ours
         f"SELECT number, tenant, {', '.join(f':{name}' for name in names)} "
         f"FROM batches WHERE number = :number "
-        f"ON CONFLICT (batch_number, {', '.join(keys)}) DO UPDATE SET "
+        f"ON CONFLICT (tenant, batch_number, {', '.join(keys)}) DO UPDATE SET "
         + ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in counts)
     )
 

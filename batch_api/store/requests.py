@@ -107,8 +107,6 @@ class Detail:
     body_length: int
     answer: bytes | None
     """The beginning of its line of the output or error file, while the database has it."""
-    published_before: int
-    """So many lines stand before its own in that file, once it is written."""
 
 
 async def add(session: AsyncSession, batch_number: int, places: Iterable[Place]) -> None:
@@ -397,21 +395,25 @@ async def detail(
     answer: bytes | None = await session.scalar(
         select(func.substr(AnswerRow.line, 1, most_bytes)).where(AnswerRow.request_id == request.id)
     )
-    is_completed = RequestRow.state == RequestState.COMPLETED
-    before = await session.scalar(
-        select(func.count()).where(
-            RequestRow.batch_number == batch_number,
-            RequestRow.line < line,
-            is_completed if request.state == RequestState.COMPLETED else ~is_completed,
-        )
-    )
     return Detail(
         told=_told(request),
         body_offset=request.body_offset,
         body_length=request.body_length,
         answer=answer,
-        published_before=before or 0,
     )
+
+
+async def published_before(session: AsyncSession, batch_number: int, line: Line) -> int:
+    """How many lines stand before its own in the output or error file. Looks at each of them."""
+    is_completed = RequestRow.state == RequestState.COMPLETED
+    before = await session.scalar(
+        select(func.count()).where(
+            RequestRow.batch_number == batch_number,
+            RequestRow.line < line.line,
+            is_completed if line.state == RequestState.COMPLETED else ~is_completed,
+        )
+    )
+    return before or 0
 
 
 def _told(row: RequestRow) -> Line:

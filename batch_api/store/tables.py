@@ -29,7 +29,7 @@ from batch_api.lifecycle import (
 _Number = BigInteger().with_variant(Integer, "sqlite")
 # A late answer for what was deleted must not find a new row under the old number.
 _NEVER_REUSED = {"sqlite_autoincrement": True}
-# Narrow rows that are read and dropped by their first key: no second tree beside the key's.
+# Narrow rows that are read by their first keys: no second tree beside the keys'.
 _IN_ORDER_OF_KEYS = {"sqlite_with_rowid": False}
 
 
@@ -84,7 +84,8 @@ class FileRow(Owned, Table):
     __table_args__ = (
         # With the bytes, so that a tenant's can be added up from the index alone.
         Index("ix_files_listed", "tenant", "number", "bytes"),
-        Index("ix_files_listed_by_purpose", "tenant", "purpose", "number"),
+        Index("ix_files_listed_by_purpose", "tenant", "purpose", "number", "bytes"),
+        Index("ix_files_by_size", "tenant", "bytes"),
     )
 
 
@@ -158,6 +159,13 @@ class BatchRow(Owned, Table):
         Index(
             "ix_batches_removed",
             "number",
+            sqlite_where=text("removed_at IS NOT NULL"),
+            postgresql_where=text("removed_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_batches_removed_of",
+            "tenant",
+            "removed_at",
             sqlite_where=text("removed_at IS NOT NULL"),
             postgresql_where=text("removed_at IS NOT NULL"),
         ),
@@ -254,7 +262,8 @@ class ProgressRow(Owned, Table):
 
     __tablename__ = "progress"
 
-    at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, index=True)
     batch_number: Mapped[int] = mapped_column(
         ForeignKey("batches.number"), primary_key=True, autoincrement=False, index=True
     )
@@ -271,7 +280,8 @@ class LatencyRow(Owned, Table):
 
     __tablename__ = "latencies"
 
-    at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, index=True)
     batch_number: Mapped[int] = mapped_column(
         ForeignKey("batches.number"), primary_key=True, autoincrement=False, index=True
     )

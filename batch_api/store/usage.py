@@ -48,12 +48,12 @@ async def deleted_inputs(session: AsyncSession) -> Share:
 
 
 async def largest(session: AsyncSession, *, limit: int, now: float) -> Sequence[Listed]:
-    """Of the files that there are."""
+    """Of the files that there are; of those as large as another, the newer first."""
     columns = [getattr(FileRow, name) for name in Listed._fields]
     rows = await session.execute(
         select(*columns)
         .where(or_(FileRow.expires_at.is_(None), FileRow.expires_at > int(now)))
-        .order_by(FileRow.bytes.desc(), FileRow.number)
+        .order_by(FileRow.bytes.desc(), FileRow.number.desc())
         .limit(limit)
     )
     return [Listed._make(row) for row in rows]

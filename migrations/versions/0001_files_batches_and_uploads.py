@@ -108,6 +108,13 @@ def upgrade() -> None:
             sqlite_where=sa.text("removed_at IS NOT NULL"),
             postgresql_where=sa.text("removed_at IS NOT NULL"),
         )
+        batch_op.create_index(
+            "ix_batches_removed_of",
+            ["tenant", "removed_at"],
+            unique=False,
+            sqlite_where=sa.text("removed_at IS NOT NULL"),
+            postgresql_where=sa.text("removed_at IS NOT NULL"),
+        )
 
     op.create_table(
         "deliveries",
@@ -164,9 +171,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_files_id")),
     )
     with op.batch_alter_table("files", schema=None) as batch_op:
+        batch_op.create_index("ix_files_by_size", ["tenant", "bytes"], unique=False)
         batch_op.create_index("ix_files_listed", ["tenant", "number", "bytes"], unique=False)
         batch_op.create_index(
-            "ix_files_listed_by_purpose", ["tenant", "purpose", "number"], unique=False
+            "ix_files_listed_by_purpose",
+            ["tenant", "purpose", "number", "bytes"],
+            unique=False,
         )
 
     op.create_table(
@@ -246,10 +256,11 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["batch_number"], ["batches.number"], name=op.f("fk_progress_batch_number")
         ),
-        sa.PrimaryKeyConstraint("at", "batch_number", name=op.f("pk_progress")),
+        sa.PrimaryKeyConstraint("tenant", "at", "batch_number", name=op.f("pk_progress")),
         sqlite_with_rowid=False,
     )
     with op.batch_alter_table("progress", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_progress_at"), ["at"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_progress_batch_number"), ["batch_number"], unique=False
         )
@@ -269,10 +280,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["batch_number"], ["batches.number"], name=op.f("fk_latencies_batch_number")
         ),
-        sa.PrimaryKeyConstraint("at", "batch_number", "bucket", name=op.f("pk_latencies")),
+        sa.PrimaryKeyConstraint(
+            "tenant", "at", "batch_number", "bucket", name=op.f("pk_latencies")
+        ),
         sqlite_with_rowid=False,
     )
     with op.batch_alter_table("latencies", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_latencies_at"), ["at"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_latencies_batch_number"), ["batch_number"], unique=False
         )
@@ -393,10 +407,12 @@ def downgrade() -> None:
     op.drop_table("uploads")
     with op.batch_alter_table("latencies", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_latencies_batch_number"))
+        batch_op.drop_index(batch_op.f("ix_latencies_at"))
 
     op.drop_table("latencies")
     with op.batch_alter_table("progress", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_progress_batch_number"))
+        batch_op.drop_index(batch_op.f("ix_progress_at"))
 
     op.drop_table("progress")
     op.drop_table("answers")
@@ -416,6 +432,7 @@ def downgrade() -> None:
     with op.batch_alter_table("files", schema=None) as batch_op:
         batch_op.drop_index("ix_files_listed_by_purpose")
         batch_op.drop_index("ix_files_listed")
+        batch_op.drop_index("ix_files_by_size")
 
     op.drop_table("files")
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
@@ -433,6 +450,11 @@ def downgrade() -> None:
             "ix_batches_active",
             sqlite_where=sa.text("trimmed_at IS NULL"),
             postgresql_where=sa.text("trimmed_at IS NULL"),
+        )
+        batch_op.drop_index(
+            "ix_batches_removed_of",
+            sqlite_where=sa.text("removed_at IS NOT NULL"),
+            postgresql_where=sa.text("removed_at IS NOT NULL"),
         )
         batch_op.drop_index(
             "ix_batches_removed",

@@ -294,3 +294,20 @@ def test_a_server_that_is_away_is_said_and_what_is_shown_is_right_afterwards(
         expect(page.locator(f"#{batch.id}")).to_contain_text("completed")
         expect(page.get_by_text("The connection to the server is lost")).to_be_hidden()
         watch.complaints.clear()  # of a server that was away
+
+
+@pytest.mark.parametrize("path", ["/batches/{id}", "/batches/{id}/lines/1"])
+def test_a_page_of_what_is_over_asks_for_nothing_when_others_write(
+    page: Page, client: OpenAI, path: str
+) -> None:
+    batch = ended(client, start(client, line("row")))
+    page.goto(path.format(id=batch.id))
+    expect(page.locator("#condition")).to_have_text("ready")
+    page.wait_for_load_state("networkidle")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate("htmx.trigger('#live', 'sse:changed')")
+    with page.expect_response(re.compile("/condition")):
+        page.evaluate("htmx.trigger('#condition', 'sse:tick')")
+
+    assert [url for url in asked if batch.id in url] == []

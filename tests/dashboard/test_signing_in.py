@@ -1,5 +1,6 @@
 """Sessions in the browser, at a server that wants keys."""
 
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,15 @@ from tests.server import Server, StandinProcess
 
 @dataclass(frozen=True)
 class Locked:
-    """A server with a key for each of two tenants."""
+    """A server with a key for each of two tenants, and for the operator."""
 
     server: Server
     settings: Settings
     ours: tuple[str, str]
     """Its id and its secret."""
     theirs: tuple[str, str]
+    operator: tuple[str, str]
+    """Of the tenant `default`."""
 
     def client(self, key: tuple[str, str]) -> OpenAI:
         return OpenAI(base_url=f"{self.server.url}/v1", api_key=key[1])
@@ -35,9 +38,11 @@ def locked(standin: StandinProcess, tmp_path_factory: pytest.TempPathFactory) ->
     server = Server(folder, standin.url)
     server.data_dir.mkdir()
     settings = Settings(data_dir=server.data_dir)
-    ours, theirs = [keys.leave(settings, tenant) for tenant in ("ours", "theirs")]
+    ours, theirs, operator = [
+        keys.leave(settings, tenant) for tenant in ("ours", "theirs", "default")
+    ]
     with server:
-        yield Locked(server, settings, ours, theirs)
+        yield Locked(server, settings, ours, theirs, operator)
 
 
 @pytest.fixture
@@ -138,3 +143,20 @@ def test_a_session_outlives_a_restart_and_ends_when_its_key_is_revoked(
 def wait_until_taken(page: Page, orders: Orders) -> None:
     while orders.waiting():
         page.wait_for_timeout(20)
+
+
+def test_what_is_the_operators_is_shown_to_no_other_tenant(locked: Locked) -> None:
+    seen = {}
+    for name, (_, secret) in (("operator", locked.operator), ("other", locked.ours)):
+        headers = {"authorization": f"Bearer {secret}"}
+        seen[name] = ""
+        for path in ("/workers", "/storage"):
+            asked = urllib.request.Request(locked.server.url + path, headers=headers)
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                seen[name] += answer.read().decode()
+
+    for text in ("Upstreams", "<h2><code>http://", "Of batches at once", "The server's disk"):
+        assert text in seen["operator"]
+        assert text not in seen["other"]
+    assert "Worker 1" in seen["other"]
+    assert "Your files" in seen["other"]

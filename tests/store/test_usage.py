@@ -1,4 +1,6 @@
-from sqlalchemy import update
+from typing import Any
+
+from sqlalchemy import event, update
 
 from batch_api.store import usage
 from batch_api.store.database import Database
@@ -22,7 +24,7 @@ async def test_a_tenant_is_told_of_its_own_files_only(database: Database) -> Non
         assert (await usage.parts(session)).files == 2
         assert (await usage.deleted_inputs(session)).files == 0
         found = await usage.largest(session, limit=9, now=1.0)
-    assert [file.id for file in found] == ["file-1", "file-2"]
+    assert [file.id for file in found] == ["file-2", "file-1"]
     async with database.of("other").read() as session:
         assert (await usage.parts(session)).files == 0
         assert (await usage.deleted_inputs(session)).files == 1
@@ -39,3 +41,29 @@ async def test_the_largest_files_come_first_and_expired_ones_not_at_all(
     async with database.of("default").read() as session:
         found = await usage.largest(session, limit=2, now=9.0)
     assert [(file.id, file.bytes) for file in found] == [("file-3", 30), ("file-2", 20)]
+
+
+async def test_what_is_large_or_removed_is_found_without_looking_at_all_rows(
+    database: Database,
+) -> None:
+    plans: list[str] = []
+    async with database.of("default").read() as session:
+        connection = await session.connection()
+        statements: list[tuple[str, Any]] = []
+
+        def note(_: object, __: object, sql: str, given: Any, *___: object) -> None:
+            statements.append((sql, given))
+
+        event.listen(connection.sync_connection, "before_cursor_execute", note)
+        await usage.by_purpose(session)
+        await usage.largest(session, limit=10, now=1.0)
+        await usage.removed_batches(session)
+        event.remove(connection.sync_connection, "before_cursor_execute", note)
+        for sql, given in statements:
+            plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", given)
+            plans.extend(step.detail for step in plan)
+
+    by_purpose, _, largest, removed = plans
+    assert by_purpose.startswith("SEARCH files USING COVERING INDEX ix_files_listed_by_purpose")
+    assert largest.startswith("SEARCH files USING INDEX ix_files_by_size (tenant=?)")
+    assert removed.startswith("SEARCH batches USING COVERING INDEX ix_batches_removed_of")

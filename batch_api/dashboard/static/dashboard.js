@@ -41,13 +41,27 @@ function reason(answer) {
 }
 
 let isStale = false;
+const askedAt = new WeakMap(); // by element, for those that ask again and again
+const OVER_MS = 60_000;
+
+// What is over (`data-over`) changes no more: its page only looks now and then whether it is there.
+function canWait(element) {
+  const isOver = element.closest("#live") && document.querySelector("#live [data-over]");
+  return isOver && performance.now() < (askedAt.get(element) ?? 0) + OVER_MS;
+}
+
+// At once, whatever the page waits for.
+function refresh() {
+  const live = document.getElementById("live");
+  if (live) htmx.ajax("GET", live.getAttribute("hx-get"), { source: live, target: live, swap: "morph:innerHTML" }).catch(() => {});
+}
 
 document.addEventListener("htmx:beforeRequest", (event) => {
-  const isUpdate = event.detail.requestConfig.triggeringEvent?.type.startsWith("sse:");
-  if (document.hidden && isUpdate) {
-    isStale = true;
-    event.preventDefault();
-  }
+  const { elt, requestConfig } = event.detail;
+  const isUpdate = requestConfig.triggeringEvent?.type.startsWith("sse:");
+  if (document.hidden && isUpdate) isStale = true;
+  if (isUpdate && (document.hidden || canWait(elt))) event.preventDefault();
+  else askedAt.set(elt, performance.now());
 });
 
 // A browser has six connections to a server for all its pages: those that nobody sees keep none.
@@ -89,7 +103,7 @@ document.addEventListener("visibilitychange", () => {
   if (events?.readyState === EventSource.CLOSED) events.open();
   if (!isStale) return;
   isStale = false;
-  htmx.trigger("#live", "sse:changed");
+  refresh();
 });
 // Who draws for itself is left alone. What the visitor has opened stays open, and who had the focus of something that is gone goes on from there.
 Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.matches("details, dialog"));
@@ -100,12 +114,15 @@ document.addEventListener("htmx:afterSettle", () => {
   if (hadFocus && document.activeElement === document.body) document.getElementById("main").focus({ preventScroll: true });
 });
 
+document.addEventListener("htmx:afterRequest", ({ detail }) => {
+  if (detail.successful && detail.requestConfig.verb === "delete") refresh();
+});
 document.addEventListener("htmx:afterSettle", tellTimes);
 document.addEventListener("htmx:responseError", (event) => notice(reason(event.detail.xhr)));
 document.addEventListener("htmx:sseError", () => {
   const banner = document.getElementById("connection");
   // Whose session has ended is sent to sign in by the answer.
-  if (banner.hidden && document.getElementById("live")) htmx.trigger("#live", "sse:changed");
+  if (banner.hidden) refresh();
   banner.hidden = false;
 });
 document.addEventListener("htmx:sseOpen", () => { document.getElementById("connection").hidden = true; });
