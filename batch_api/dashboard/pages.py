@@ -33,8 +33,6 @@ _POLICY = "; ".join(
 _HEADERS = {
     "content-security-policy": _POLICY,
     "cache-control": "no-store",
-    # Without its origin a browser's form would be taken for another site's.
-    "referrer-policy": "same-origin",
 }
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
