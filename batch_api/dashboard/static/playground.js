@@ -56,7 +56,7 @@ function request() {
 }
 
 // The data of each event, as they come. An event may be cut anywhere, within a character too.
-async function* events(stream) {
+async function* eventsOf(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";
   for (;;) {
@@ -88,7 +88,7 @@ async function stream(words, signal) {
   });
   if (!answer.ok) throw new Error(await failure(answer));
   let first = 0, tokens = 0;
-  for await (const event of events(answer.body)) {
+  for await (const event of eventsOf(answer.body)) {
     if (event.error) throw new Error(event.error.message);
     const delta = event.choices?.[0]?.delta;
     const text = delta?.content ?? delta?.reasoning_content ?? "";
