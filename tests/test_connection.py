@@ -269,7 +269,7 @@ async def test_every_answer_tells_browsers_to_keep_to_its_type(running: Running)
         head = (await said_to(running.port, request)).partition(b"\r\n\r\n")[0]
         assert b"x-content-type-options: nosniff\r\n" in head
         assert b"x-frame-options: DENY\r\n" in head
-        assert b"referrer-policy: no-referrer\r\n" in head
+        assert b"referrer-policy: same-origin\r\n" in head
 
 
 async def test_requests_that_come_at_once_are_answered_in_turn(running: Running) -> None:

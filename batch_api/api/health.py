@@ -62,9 +62,8 @@ async def _store(parts: AllParts, trouble: Exception | None) -> Check:
 
 def _disk(room: Room) -> Check:
     """`low`: nothing more is taken in; `short`: nothing more is sent to the upstreams either."""
-    status = "short" if room.is_short() else "low" if room.is_low() else "ok"
     return {
-        "status": status,
+        "status": room.state(),
         "free_bytes": room.free_bytes(),
         "min_free_bytes": room.min_free_bytes(),
     }

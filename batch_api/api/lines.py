@@ -20,7 +20,7 @@ from batch_api.store.requests import Line
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
-_MAX_LINE = 2**53
+MAX_LINE = 2**53
 _MOST_BYTES = 8 * 1024 * 1024
 """Of errors in an answer, as upstreams told them."""
 
@@ -36,7 +36,7 @@ async def listing(
         list[RequestState] | None, Query(alias="state[]", include_in_schema=False)
     ] = None,
     after: Annotated[
-        int, Query(ge=0, le=_MAX_LINE, description="The number of the last line already seen.")
+        int, Query(ge=0, le=MAX_LINE, description="The number of the last line already seen.")
     ] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> BatchLines:

@@ -10,7 +10,7 @@ from batch_api.api.deps import NobodysParts, Registry, Trouble, WorkOfAll
 from batch_api.api.documents import errors
 from batch_api.lifecycle import BatchStatus
 from batch_api.metrics import exposition
-from batch_api.store.database import DATABASE_NAME
+from batch_api.store.database import bytes_on_disk
 from batch_api.store.room import Room
 from batch_api.store.totals import Work
 from batch_api.upstreams import Upstreams
@@ -27,7 +27,7 @@ async def metrics(
         *_of_work(work, now=parts.clock.now()),
         *_of_upstreams(parts.upstreams),
         *_of_disk(parts.blobs.room),
-        *_of_database(parts.settings.data_dir / DATABASE_NAME, trouble),
+        *_of_database(parts.settings.data_dir, trouble),
     ]
     return exposition(registry, families)
 
@@ -95,20 +95,15 @@ def _of_disk(room: Room) -> Iterator[Metric]:
     )
 
 
-def _of_database(path: Path, trouble: Exception | None) -> Iterator[Metric]:
-    log = path.with_name(f"{path.name}-wal")
-    yield _gauge("batch_api_database_bytes", "Of the database.", _size(path))
-    yield _gauge("batch_api_wal_bytes", "Of its write-ahead log.", _size(log))
+def _of_database(folder: Path, trouble: Exception | None) -> Iterator[Metric]:
+    database_bytes, log_bytes = bytes_on_disk(folder)
+    yield _gauge("batch_api_database_bytes", "Of the database.", database_bytes)
+    yield _gauge("batch_api_wal_bytes", "Of its write-ahead log.", log_bytes)
     yield _gauge(
         "batch_api_store_troubled",
         "Whether something could not be written in the last half minute.",
         trouble is not None,
     )
-
-
-def _size(path: Path) -> int:
-    """There is no log before the first commit."""
-    return path.stat().st_size if path.exists() else 0
 
 
 def _gauge(name: str, told: str, value: float | None) -> Metric:

@@ -33,7 +33,8 @@ _PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 _HEADERS = [
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
-    ("referrer-policy", "no-referrer"),
+    # Without its origin a browser's form would be taken for another site's.
+    ("referrer-policy", "same-origin"),
 ]
 
 

@@ -6,7 +6,7 @@ from fastapi import Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.api.batch_object import find_batch
-from batch_api.api.lines import lines_of
+from batch_api.api.lines import MAX_LINE, lines_of
 from batch_api.dashboard.pace import paces
 from batch_api.dashboard.pages import Viewing, pages
 from batch_api.dashboard.timeline import steps, took_seconds
@@ -17,7 +17,6 @@ from batch_api.store.tables import BatchRow, FileRow
 router = pages()
 
 _PAGE_LINES = 50
-_MOST_LINES = 2**53
 
 Shown = Literal["all", "pending", "leased", "completed", "failed", "cancelled", "expired"]
 NAMES: dict[Shown, str] = {
@@ -37,7 +36,7 @@ async def one(
     id: str,
     view: Viewing,
     state: Annotated[Shown, Query()] = "all",
-    after: Annotated[int, Query(ge=0, le=_MOST_LINES)] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_LINE)] = 0,
 ) -> Response:
     now = view.parts.clock.now()
     async with view.parts.database.read() as session:

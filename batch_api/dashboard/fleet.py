@@ -13,11 +13,14 @@ import msgspec
 
 from batch_api.clock import Clock
 from batch_api.dashboard.vitals import Vitals, read_vitals
+from batch_api.schemas.bad_json import BAD_JSON
 from batch_api.upstream import without_userinfo
 
 _LOOK_SECONDS = 4.0
 _PATIENCE_SECONDS = 2.0
 _MOST_BYTES = 1024 * 1024
+_AWAY = (502, 503, 504)
+"""What a proxy answers if there is nobody behind it."""
 _RATE_SECONDS = 60.0
 """Counters are compared with what they were no longer ago than that."""
 
@@ -120,7 +123,7 @@ def _state(told: _Health, vitals: Vitals) -> str:
 
 
 def _told(body: bytes) -> _Health:
-    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+    with suppress(*BAD_JSON):
         return msgspec.json.decode(body, type=_Health)
     return _Health()
 
@@ -129,6 +132,8 @@ async def _get(session: aiohttp.ClientSession, url: str) -> bytes | None:
     """The body, as far as it may be; empty if there is no such page. None: nobody answers."""
     try:
         async with session.get(url, allow_redirects=False) as answer:
+            if answer.status in _AWAY:
+                return None
             if answer.status >= 400:
                 return b""
             return await _read(answer.content)

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Path, Response
 
 from batch_api.api.batch_object import find_batch
+from batch_api.api.lines import MAX_LINE
 from batch_api.dashboard.batch import NAMES
 from batch_api.dashboard.excerpts import MOST_BYTES, Excerpt, excerpt, line_of, part_of
 from batch_api.dashboard.pages import Viewing, pages
@@ -18,13 +19,9 @@ from batch_api.store.tables import BatchRow
 
 router = pages()
 
-_MOST_LINES = 2**53
-
 
 @router.get("/batches/{id}/lines/{number}")
-async def one(
-    id: str, number: Annotated[int, Path(ge=1, le=_MOST_LINES)], view: Viewing
-) -> Response:
+async def one(id: str, number: Annotated[int, Path(ge=1, le=MAX_LINE)], view: Viewing) -> Response:
     async with view.parts.database.read() as session:
         batch = await find_batch(session, id)
         detail = await requests.detail(session, batch.number, number, most_bytes=MOST_BYTES + 1)

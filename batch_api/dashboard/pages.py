@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -33,8 +34,6 @@ _POLICY = "; ".join(
 _HEADERS = {
     "content-security-policy": _POLICY,
     "cache-control": "no-store",
-    # Without its origin a browser's form would be taken for another site's.
-    "referrer-policy": "same-origin",
 }
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -109,7 +108,9 @@ async def _view(request: Request, parts: NobodysParts, tenant: SignedIn) -> View
     database: Database = request.app.state.database
     keyring: Keyring = request.app.state.keyring
     own = replace(parts, database=database.of(tenant))
-    return View(parts=own, tenant=tenant, needs_key=keyring.is_needed, request=request)
+    view = View(parts=own, tenant=tenant, needs_key=keyring.is_needed, request=request)
+    request.state.view = view
+    return view
 
 
 Viewing = Annotated[View, Depends(_view)]
@@ -133,8 +134,9 @@ def _rendered(request: Request, template: str, *, status: int, **facts: Any) -> 
 
 
 def _problem(request: Request, error: APIError) -> Response:
-    page = public_page(
-        request,
+    view: View | None = getattr(request.state, "view", None)
+    page_of = view.page if view else partial(public_page, request)
+    page = page_of(
         "problem.html",
         status=error.status,
         title=HTTPStatus(error.status).phrase,

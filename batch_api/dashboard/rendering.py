@@ -19,7 +19,6 @@ NAVIGATION = (
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 _TEN = 10
-_TENTH = 0.1
 
 
 def bytes_in_words(count: float) -> str:
@@ -49,10 +48,10 @@ def duration_in_words(seconds: float | None) -> str:
 
 
 def exact_duration_in_words(seconds: float | None) -> str:
-    """With a digit after the point, while that says something."""
+    """Of what may be over in a moment, such as `85 ms`, `1.2 s`."""
     if seconds is None or seconds >= _TEN:
         return duration_in_words(seconds)
-    return f"{max(0.0, seconds):.1f} s" if seconds >= _TENTH else f"{1000 * seconds:.0f} ms"
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * max(0.0, seconds):.0f} ms"
 
 
 def count_in_words(count: float | None) -> str:
@@ -69,13 +68,6 @@ def rate_in_words(each_second: float) -> str:
     if each_second and each_second < _TEN:
         return f"{each_second:.2g}" if each_second < 1 else f"{each_second:.1f}"
     return count_in_words(round(each_second))
-
-
-def seconds_in_words(seconds: float) -> str:
-    """Of what may be over in a moment, such as `85 ms`, `1.2 s`; see `duration_in_words`."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < _TEN else duration_in_words(seconds)
 
 
 def moment(at: float | None, *, style: str = "time") -> Markup:
@@ -103,7 +95,6 @@ def _environment() -> Environment:
         "exact_duration": exact_duration_in_words,
         "moment": moment,
         "rate": rate_in_words,
-        "seconds": seconds_in_words,
     }
     environment.globals |= {"navigation": NAVIGATION, "static": address}
     return environment

@@ -1,7 +1,6 @@
 """`/storage`: where the disk went: the tenant's own files, and what the server needs besides."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from fastapi import Request, Response
 
@@ -11,7 +10,7 @@ from batch_api.dashboard.remembered import Remembered
 from batch_api.settings import Settings
 from batch_api.store import batches, files, usage
 from batch_api.store.blobs import KEEP_ORPHANS_DAYS
-from batch_api.store.database import DATABASE_NAME
+from batch_api.store.database import bytes_on_disk
 
 router = pages()
 
@@ -79,26 +78,19 @@ async def storage(request: Request, view: Viewing) -> Response:
 
 async def _disk(parts: AllParts, remembered: Remembered) -> Disk:
     room = parts.blobs.room
-    database = parts.settings.data_dir / DATABASE_NAME
+    database_bytes, log_bytes = bytes_on_disk(parts.settings.data_dir)
     orphans, orphan_bytes = await remembered.find(
         "orphans", parts.blobs.orphans, keep_seconds=_ORPHANS_SECONDS
     )
     return Disk(
         free_bytes=room.free_bytes(),
         mark_bytes=room.min_free_bytes(),
-        state="short" if room.is_short() else "low" if room.is_low() else "ok",
-        database_bytes=_size(database),
-        log_bytes=_size(database.with_name(f"{DATABASE_NAME}-wal")),
+        state=room.state(),
+        database_bytes=database_bytes,
+        log_bytes=log_bytes,
         orphans=orphans,
         orphan_bytes=orphan_bytes,
     )
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _kept(settings: Settings) -> list[tuple[str, str]]:

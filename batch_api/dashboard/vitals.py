@@ -25,6 +25,8 @@ _READY = "batch_api_worker_ready"
 _GPU = "batch_api_gpu_"
 _BEGINNINGS = tuple({*_NAMES, _READY, _GPU})
 _MOST_LABEL = 200
+_MOST = 2.0**63
+"""What is more, or infinite, no worker can mean."""
 
 
 @dataclass(slots=True)
@@ -70,7 +72,12 @@ def read_vitals(text: str) -> Vitals:
 def _samples(text: str) -> Iterable[Any]:
     wanted = "\n".join(line for line in text.splitlines() if line.startswith(_BEGINNINGS))
     for family in text_string_to_metric_families(f"{wanted}\n"):
-        yield from family.samples
+        yield from (sample for sample in family.samples if _is_sound(sample.value))
+
+
+def _is_sound(value: float) -> bool:
+    """NaN is not: it does not know."""
+    return 0 <= value <= _MOST
 
 
 def _note(vitals: Vitals, gpus: dict[str, Gpu], sample: Any) -> None:
@@ -85,8 +92,6 @@ def _note(vitals: Vitals, gpus: dict[str, Gpu], sample: Any) -> None:
 
 
 def _add(vitals: Vitals, name: str, value: float) -> None:
-    if value != value:  # NaN: it does not know
-        return
     known = getattr(vitals, name) or 0.0
     setattr(vitals, name, max(known, value) if name in _SHARES else known + value)
 

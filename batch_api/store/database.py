@@ -215,6 +215,18 @@ def has_database(folder: Path) -> bool:
     return (folder / DATABASE_NAME).is_file()
 
 
+def bytes_on_disk(folder: Path) -> tuple[int, int]:
+    """Of the database, and of its write-ahead log, which is not always there."""
+    return _size(folder / DATABASE_NAME), _size(folder / f"{DATABASE_NAME}-wal")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 @asynccontextmanager
 async def glance(folder: Path) -> AsyncIterator[AsyncSession]:
     """A look at the database of a folder that somebody else may own; there must be one.

@@ -40,3 +40,6 @@ class Room:
     def is_short(self) -> bool:
         """Whether what is left is for answers that are on their way."""
         return self.free_bytes() < self.min_free_bytes() // 2
+
+    def state(self) -> str:
+        return "short" if self.is_short() else "low" if self.is_low() else "ok"

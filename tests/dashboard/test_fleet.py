@@ -86,3 +86,20 @@ async def test_a_page_without_an_end_is_given_up(clock: TurnableClock) -> None:
 
     assert worker.state == "answering"
     assert not worker.vitals.tells_anything
+
+
+async def test_health_that_is_nested_without_end_tells_nothing(clock: TurnableClock) -> None:
+    with answering({"/metrics": vllm(), "/health": '{"a":' + "[" * 100_000}) as url:
+        (worker,) = await Fleet([url], clock).look()
+
+    assert (worker.state, worker.device) == ("ready", None)
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_a_proxy_without_a_worker_behind_it_is_down(
+    clock: TurnableClock, status: int
+) -> None:
+    with answering({}, otherwise=status) as url:
+        (worker,) = await Fleet([url], clock).look()
+
+    assert worker.state == "down"

@@ -91,6 +91,8 @@ def test_a_session_does_what_its_key_may_and_sees_nothing_of_others(
     for path in (f"/batches/{theirs.id}", f"/batches/{theirs.id}/lines/1"):
         page.goto(path)
         expect(page.get_by_role("heading", level=1)).to_have_text("Not Found")
+        expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+        expect(page.get_by_role("button", name="Sign out")).to_be_visible()
         watch.forgive("status of 404")
     page.goto(f"/new?file={theirs.input_file_id}")
     expect(page.get_by_role("heading", level=1)).to_have_text("Not Found")

@@ -55,8 +55,19 @@ def test_llama_cpp_tells_as_much() -> None:
         "vllm:num_requests_running one",
         'vllm:num_requests_running{model_name="x} 1',
         "vllm:num_requests_running NaN",
+        "vllm:num_requests_running +Inf",
+        "vllm:num_requests_running 1e308",
+        "vllm:num_requests_running -1",
         "\x00\ud7ff",
     ],
 )
 def test_of_a_page_that_makes_no_sense_nothing_is_read(page: str) -> None:
     assert read_vitals(page) == Vitals()
+
+
+@pytest.mark.parametrize("number", ["+Inf", "-Inf", "NaN", "1e308"])
+def test_a_gpu_of_which_no_number_makes_sense_is_not_told(number: str) -> None:
+    vitals = read_vitals(GPUS.replace("0.97", number))
+
+    (gpu,) = vitals.gpus
+    assert (gpu.busy_share, gpu.used_bytes) == (None, 6e10)

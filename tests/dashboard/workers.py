@@ -8,14 +8,14 @@ from typing import Any
 
 
 @contextmanager
-def answering(pages: Mapping[str, str]) -> Iterator[str]:
-    """Its URL; `pages`: by path, and they may change meanwhile."""
+def answering(pages: Mapping[str, str], *, otherwise: int = 404) -> Iterator[str]:
+    """Its URL; `pages`: by path, and they may change meanwhile; `otherwise`: others' status."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             page = pages.get(self.path)
             body = (page or "").encode()
-            self.send_response(200 if page is not None else 404)
+            self.send_response(200 if page is not None else otherwise)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

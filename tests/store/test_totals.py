@@ -101,6 +101,7 @@ async def test_no_sum_looks_at_every_line_or_every_batch(database: Database) -> 
 
     scans = [step for step in steps if step.startswith("SCAN")]
     assert any("ix_requests_leased" in step for step in steps)
+    assert any("deliveries USING INDEX ix_deliveries_pending" in step for step in steps)
     assert not [step for step in scans if "requests" in step or "batches" in step]
     assert [step for step in scans if "files" in step] == [
         "SCAN files USING COVERING INDEX ix_files_listed"
@@ -119,7 +120,7 @@ async def _steps_of_work(database: Database) -> list[str]:
         event.listen(connection.sync_connection, "before_cursor_execute", note)
         await totals.work(session, now=100.0)
         event.remove(connection.sync_connection, "before_cursor_execute", note)
-        assert len(statements) == 4
+        assert len(statements) == 5
         plans = [
             await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", given)
             for sql, given in statements

@@ -5,6 +5,7 @@
 const it = (id) => document.getElementById(id);
 let turns = []; // as the API wants them, without the system's
 let running = null; // the AbortController of the answer that is coming
+let asking = null; // the promise of the models
 
 async function failure(answer) {
   try {
@@ -22,11 +23,18 @@ async function loadModels() {
     const ids = (await answer.json()).data.map((model) => model.id);
     it("model").replaceChildren(...ids.map((id) => new Option(id, id)));
     problem.hidden = ids.length > 0;
-    problem.textContent = "No upstream tells a model.";
+    problem.textContent = "No upstream tells a model; nothing can be sent yet.";
   } catch (error) {
     problem.hidden = false;
     problem.textContent = `The models can't be listed: ${error.message}`;
   }
+}
+
+// Until there are some: workers may still load when the page is opened.
+async function needModels() {
+  if (it("model").value) return;
+  asking ??= loadModels().finally(() => (asking = null));
+  await asking;
 }
 
 function addTurn(role, text) {
@@ -56,7 +64,7 @@ function request() {
 }
 
 // The data of each event, as they come. An event may be cut anywhere, within a character too.
-async function* events(stream) {
+async function* eventsOf(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";
   for (;;) {
@@ -88,7 +96,7 @@ async function stream(words, signal) {
   });
   if (!answer.ok) throw new Error(await failure(answer));
   let first = 0, tokens = 0;
-  for await (const event of events(answer.body)) {
+  for await (const event of eventsOf(answer.body)) {
     if (event.error) throw new Error(event.error.message);
     const delta = event.choices?.[0]?.delta;
     const text = delta?.content ?? delta?.reasoning_content ?? "";
@@ -109,21 +117,27 @@ function show(isRunning) {
 }
 
 async function send() {
+  await needModels();
   const text = it("text").value;
   if (running || !text.trim() || !it("model").value) return;
   it("text").value = "";
   it("figures").textContent = "";
-  turns.push({ role: "user", content: text });
+  it("whole").textContent = "";
+  const said = turns; // "New conversation" begins others meanwhile
+  said.push({ role: "user", content: text });
   addTurn("user", text);
   const words = addTurn("assistant", "");
   running = new AbortController();
   show(true);
   try {
     await stream(words, running.signal);
+    it("whole").textContent = words.textContent;
   } catch (error) {
     tellProblem(words, error);
   } finally {
-    if (words.textContent) turns.push({ role: "assistant", content: words.textContent });
+    // Roles take turns: what nothing was answered to is not sent again.
+    if (words.textContent) said.push({ role: "assistant", content: words.textContent });
+    else said.pop();
     running = null;
     show(false);
     it("text").focus();
@@ -155,7 +169,9 @@ it("clear").addEventListener("click", () => {
   turns = [];
   it("turns").replaceChildren();
   it("figures").textContent = "";
+  it("whole").textContent = "";
   it("text").focus();
 });
-loadModels();
+window.addEventListener("focus", needModels);
+needModels();
 it("text").focus();

@@ -1,0 +1,21 @@
+"""How numbers and times are told."""
+
+import pytest
+
+from batch_api.dashboard.rendering import exact_duration_in_words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "–"),
+        (-0.1, "0 ms"),
+        (0.085, "85 ms"),
+        (0.25, "250 ms"),
+        (1.24, "1.2 s"),
+        (10.4, "10 s"),
+        (61, "1 min 01 s"),
+    ],
+)
+def test_durations_are_as_exact_as_is_of_use(seconds: float | None, words: str) -> None:
+    assert exact_duration_in_words(seconds) == words
