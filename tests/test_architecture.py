@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "waiting": set(),
     "client": {"errors", "lifecycle", "schemas"},
     "supervisor": {"errors", "waiting"},
-    "api": {"store", "schemas", "disconnect", "forbidden"} | _SERVERS | _UPSTREAMS | _BASIC,
+    "api": {"store", "schemas", "disconnect", "forbidden", "gate"} | _SERVERS | _UPSTREAMS | _BASIC,
     "scheduler": {"store", "schemas", "forbidden", "metrics", "receivers"} | _UPSTREAMS | _BASIC,
     "worker": {"engine", "schemas", "disconnect"} | _SERVERS | _BASIC,
     "dashboard": {"api", "store", "schemas", "envelope", "__version__"} | _UPSTREAMS | _BASIC,

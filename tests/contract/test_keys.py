@@ -94,7 +94,7 @@ def test_the_scheme_is_not_case_sensitive(server: Server) -> None:
 
 def test_a_short_key_is_refused_and_not_told(tmp_path: Path) -> None:
     with (
-        pytest.raises(Exception, match="api_key") as refused,
+        pytest.raises(Exception, match="BATCH_API_API_KEY") as refused,
         Server(tmp_path, "http://127.0.0.1:9", settings={"api_key": "short"}),
     ):
         pass
