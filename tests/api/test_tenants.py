@@ -98,7 +98,7 @@ ALSO_BY_ID: dict[str, Callable[[Ids], Call]] = {
 CREATES = {"POST /v1/files", "POST /v1/uploads", "POST /send_text"}
 """Name nothing that is there already, but for their idempotency key."""
 
-LISTS = {"GET /tasks/"}
+LISTS = {"GET /tasks/", "GET /events"}
 """Name nothing, and tell of what is one's own: see `Tenant.view`."""
 
 OF_THE_UPSTREAMS = {
@@ -129,9 +129,11 @@ NEED_NO_KEY = {
     "GET /openapi.json",
     "HEAD /openapi.json",
     "GET /sign-in",
+    "HEAD /sign-in",
     "POST /sign-in",
     "POST /sign-out",
     "GET /static/{path:path}",
+    "HEAD /static/{path:path}",
 } | {f"GET /docs{rest}" for rest in ("", "/start.js", "/swagger-ui-bundle.js", "/swagger-ui.css")}
 
 PAGES = {
@@ -146,8 +148,8 @@ PAGES = {
     "GET /storage",
     "GET /playground",
     "GET /condition",
-    "GET /events",
 }
+PAGES |= {f"HEAD {page.removeprefix('GET ')}" for page in PAGES}
 """Without a key one is sent to where one signs in."""
 
 

@@ -15,8 +15,8 @@ HIDE = """hidden => {
   Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
-OPEN = "events?.readyState === EventSource.OPEN"
-CLOSED = "events?.readyState === EventSource.CLOSED"
+OPEN = "pageEvents?.readyState === EventSource.OPEN"
+CLOSED = "pageEvents?.readyState === EventSource.CLOSED"
 
 
 def wait_until_it_listens(page: Page) -> None:

@@ -104,7 +104,7 @@ async def test_no_sum_looks_at_every_line_or_every_batch(database: Database) -> 
     assert any("deliveries USING INDEX ix_deliveries_pending" in step for step in steps)
     assert not [step for step in scans if "requests" in step or "batches" in step]
     assert [step for step in scans if "files" in step] == [
-        "SCAN files USING COVERING INDEX ix_files_listed"
+        "SCAN files USING COVERING INDEX ix_files_by_size"
     ]
 
 

@@ -65,7 +65,7 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 });
 
 // A browser has six connections to a server for all its pages: those that nobody sees keep none.
-class Events {
+class PageEvents {
   constructor(url) {
     this.url = url;
     this.listeners = [];
@@ -92,15 +92,15 @@ class Events {
     return this.source?.readyState ?? EventSource.CLOSED;
   }
 }
-let events = null;
-htmx.createEventSource = (url) => (events = new Events(url));
+let pageEvents = null;
+htmx.createEventSource = (url) => (pageEvents = new PageEvents(url));
 
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
-    events?.close();
+    pageEvents?.close();
     return;
   }
-  if (events?.readyState === EventSource.CLOSED) events.open();
+  if (pageEvents?.readyState === EventSource.CLOSED) pageEvents.open();
   if (!isStale) return;
   isStale = false;
   refresh();
