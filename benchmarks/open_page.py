@@ -7,17 +7,19 @@ much each figure grows in an hour.
 
 import argparse
 import itertools
+import subprocess
 import tempfile
 import threading
 import time
+from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import psutil
 from openai import OpenAI
-from playwright.sync_api import CDPSession, Page, sync_playwright
+from playwright.sync_api import Playwright, sync_playwright
 
 from tests.server import Server, StandinProcess
 from tests.standin import MODEL
@@ -48,14 +50,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with (
-            StandinProcess(folder, jitter_ms=200, journal=False) as standin,
+            StandinProcess(folder, delay_ms=1000, jitter_ms=200, journal=False) as standin,
             Server(folder, standin.url) as server,
             server.client() as client,
         ):
             work = threading.Thread(target=_keep_busy, args=(client, stop))
             work.start()
             try:
-                samples = _watch(server, minutes=minutes)
+                samples = _watch(server, folder, minutes=minutes)
             finally:
                 stop.set()
                 work.join()
@@ -94,18 +96,21 @@ def _input() -> bytes:
     )
 
 
-def _watch(server: Server, *, minutes: float) -> list[Sample]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox"])
-        pages = [_opened(browser.new_context().new_page(), server.url + path) for path in _PAGES]
+def _watch(server: Server, folder: Path, *, minutes: float) -> list[Sample]:
+    with ExitStack() as stack:
+        playwright = stack.enter_context(sync_playwright())
+        windows = [
+            stack.enter_context(Window(playwright, folder / f"browser-{number}", server.url + path))
+            for number, path in enumerate(_PAGES)
+        ]
         print(" ".join(f"{field.name:>18}" for field in fields(Sample)), flush=True)
         begun = time.monotonic()
         seen_at, cpu = begun, server.cpu_seconds()
         samples = []
         while time.monotonic() < begun + minutes * 60:
-            _let_pages_live(pages, _SAMPLE_SECONDS)
+            time.sleep(_SAMPLE_SECONDS)
             now, cpu_now = time.monotonic(), server.cpu_seconds()
-            (list_heap, list_nodes), (heap, nodes) = (_of_page(session) for _, session in pages)
+            (list_heap, list_nodes), (heap, nodes) = (window.heap_and_nodes() for window in windows)
             samples.append(
                 Sample(
                     minutes=(now - begun) / 60,
@@ -113,48 +118,62 @@ def _watch(server: Server, *, minutes: float) -> list[Sample]:
                     list_nodes=list_nodes,
                     activity_heap_mib=heap,
                     activity_nodes=nodes,
-                    browser_rss_mib=_browser_bytes() / _MIB,
+                    browser_rss_mib=sum(window.rss_bytes() for window in windows) / _MIB,
                     server_rss_mib=psutil.Process(server.pid).memory_info().rss / _MIB,
                     server_cpu_percent=100 * (cpu_now - cpu) / (now - seen_at),
                 )
             )
             seen_at, cpu = now, cpu_now
             print(" ".join(f"{figure:18.1f}" for figure in astuple(samples[-1])), flush=True)
-        browser.close()
     return samples
 
 
-def _opened(page: Page, url: str) -> tuple[Page, CDPSession]:
-    page.goto(url)
-    session = page.context.new_cdp_session(page)
-    session.send("Performance.enable")
-    session.send("HeapProfiler.enable")
-    return page, session
+class Window:
+    """A browser of its own with one page. Its tools are attached only while they look: they keep
+    what a page loads, which would be taken for the page's growth.
+    """
 
+    def __init__(self, playwright: Playwright, profile: Path, url: str) -> None:
+        self._playwright = playwright
+        self._profile = profile
+        self._url = url
 
-def _let_pages_live(pages: list[tuple[Page, CDPSession]], seconds: float) -> None:
-    """The library looks after its browser only while it is called."""
-    pages[0][0].wait_for_timeout(1000 * seconds)
+    def __enter__(self) -> Self:
+        options = ["--headless=new", "--no-sandbox", "--remote-debugging-port=0"]
+        self._process = subprocess.Popen(
+            [_CHROMIUM, *options, f"--user-data-dir={self._profile}", self._url],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        told = self._profile / "DevToolsActivePort"
+        while not told.exists() or not told.read_text():
+            time.sleep(0.1)
+        self._tools = f"http://127.0.0.1:{told.read_text().split()[0]}"
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
 
-def _of_page(session: CDPSession) -> tuple[float, float]:
-    """Its heap in MiB, after its garbage is collected, and its nodes."""
-    session.send("HeapProfiler.collectGarbage")
-    told: dict[str, Any] = session.send("Performance.getMetrics")
-    metrics = {metric["name"]: metric["value"] for metric in told["metrics"]}
-    return metrics["JSHeapUsedSize"] / _MIB, metrics["Nodes"]
+    def heap_and_nodes(self) -> tuple[float, float]:
+        """The heap in MiB, after its garbage is collected."""
+        browser = self._playwright.chromium.connect_over_cdp(self._tools)
+        page = browser.contexts[0].pages[0]
+        session = page.context.new_cdp_session(page)
+        session.send("Performance.enable")
+        session.send("HeapProfiler.collectGarbage")
+        told: dict[str, Any] = session.send("Performance.getMetrics")
+        browser.close()  # no more than the tools
+        metrics = {metric["name"]: metric["value"] for metric in told["metrics"]}
+        return metrics["JSHeapUsedSize"] / _MIB, metrics["Nodes"]
 
-
-def _browser_bytes() -> int:
-    """Of all its processes: children of ours, some levels down."""
-    rss = 0
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "chrom" in process.name():
-                rss += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return rss
+    def rss_bytes(self) -> int:
+        rss = 0
+        process = psutil.Process(self._process.pid)
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                rss += each.memory_info().rss
+        return rss
 
 
 def _print_growth(samples: list[Sample]) -> None:
