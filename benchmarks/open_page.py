@@ -6,6 +6,7 @@ much each figure grows in an hour.
 """
 
 import argparse
+import asyncio
 import itertools
 import subprocess
 import tempfile
@@ -14,18 +15,19 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+import aiohttp
 import msgspec
 import psutil
 from openai import OpenAI
-from playwright.sync_api import Playwright, sync_playwright
 
 from tests.server import Server, StandinProcess
 from tests.standin import MODEL
 
 _PAGES = ("/", "/activity")
 _CHROMIUM = "/usr/bin/chromium"
+_COMMANDS = ("Performance.enable", "HeapProfiler.collectGarbage", "Performance.getMetrics")
 _LINES = 2000
 _SAMPLE_SECONDS = 30.0
 _MIB = 1024 * 1024
@@ -98,9 +100,8 @@ def _input() -> bytes:
 
 def _watch(server: Server, folder: Path, *, minutes: float) -> list[Sample]:
     with ExitStack() as stack:
-        playwright = stack.enter_context(sync_playwright())
         windows = [
-            stack.enter_context(Window(playwright, folder / f"browser-{number}", server.url + path))
+            stack.enter_context(Window(folder / f"browser-{number}", server.url + path))
             for number, path in enumerate(_PAGES)
         ]
         print(" ".join(f"{field.name:>18}" for field in fields(Sample)), flush=True)
@@ -129,12 +130,11 @@ def _watch(server: Server, folder: Path, *, minutes: float) -> list[Sample]:
 
 
 class Window:
-    """A browser of its own with one page. Its tools are attached only while they look: they keep
-    what a page loads, which would be taken for the page's growth.
+    """A browser of its own with one page. Nothing is attached to it but while it is looked at: tools
+    keep what a page loads, which would be taken for the page's growth.
     """
 
-    def __init__(self, playwright: Playwright, profile: Path, url: str) -> None:
-        self._playwright = playwright
+    def __init__(self, profile: Path, url: str) -> None:
         self._profile = profile
         self._url = url
 
@@ -157,15 +157,21 @@ class Window:
 
     def heap_and_nodes(self) -> tuple[float, float]:
         """The heap in MiB, after its garbage is collected."""
-        browser = self._playwright.chromium.connect_over_cdp(self._tools)
-        page = browser.contexts[0].pages[0]
-        session = page.context.new_cdp_session(page)
-        session.send("Performance.enable")
-        session.send("HeapProfiler.collectGarbage")
-        told: dict[str, Any] = session.send("Performance.getMetrics")
-        browser.close()  # no more than the tools
-        metrics = {metric["name"]: metric["value"] for metric in told["metrics"]}
+        metrics = asyncio.run(self._metrics())
         return metrics["JSHeapUsedSize"] / _MIB, metrics["Nodes"]
+
+    async def _metrics(self) -> dict[str, float]:
+        """By Chromium's DevTools protocol."""
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{self._tools}/json") as answer:
+                targets = await answer.json(content_type=None)
+            pages = [target for target in targets if target["type"] == "page"]
+            async with session.ws_connect(pages[0]["webSocketDebuggerUrl"]) as tools:
+                for number, command in enumerate(_COMMANDS):
+                    await tools.send_json({"id": number, "method": command})
+                    while (told := await tools.receive_json()).get("id") != number:
+                        pass
+        return {metric["name"]: metric["value"] for metric in told["result"]["metrics"]}
 
     def rss_bytes(self) -> int:
         rss = 0
