@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from openai import APIConnectionError, InternalServerError, OpenAI
 
+from batch_api.scheduler.intake import NO_INPUT
 from tests.faults.disk import failing
 from tests.faults.job import Job
 from tests.faults.test_full_disk import output_file_of
@@ -144,7 +145,7 @@ def test_a_file_that_can_not_be_read_is_an_error_and_the_server_lives(
         assert batch.status == "failed"
         assert batch.errors is not None
         assert batch.errors.data is not None
-        assert batch.errors.data[0].message == "The input file is gone or can't be read."
+        assert batch.errors.data[0].message == NO_INPUT.message
         assert client.files.content(id).read() == LINE
 
 

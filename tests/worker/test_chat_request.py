@@ -172,6 +172,8 @@ async def test_a_body_that_is_hardly_json_is_400(worker: Worker, body: bytes) ->
     assert answer["error"]["type"] == "invalid_request_error"
 
 
+@pytest.mark.slow
+@pytest.mark.alone  # it compares how long two things take
 async def test_a_body_of_very_many_parts_does_not_hold_up_the_others(worker: Worker) -> None:
     message = {"role": "user", "content": [{"type": "text", "text": ""}] * 4000}
     body = BytesIO(json.dumps(chat("say hi") | {"messages": [message] * 40}).encode())
