@@ -130,8 +130,8 @@ def _watch(server: Server, folder: Path, *, minutes: float) -> list[Sample]:
 
 
 class Window:
-    """A browser of its own with one page. Nothing is attached to it but while it is looked at: tools
-    keep what a page loads, which would be taken for the page's growth.
+    """A browser of its own with one page. Nothing is attached to it but while it is looked at:
+    tools keep what a page loads, which would be taken for the page's growth.
     """
 
     def __init__(self, profile: Path, url: str) -> None:
