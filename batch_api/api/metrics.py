@@ -17,8 +17,18 @@ from batch_api.upstreams import Upstreams
 
 router = APIRouter(tags=["health"])
 
+_FIGURES = {
+    "description": "In Prometheus' text format.",
+    "content": {"text/plain": {"schema": {"type": "string"}}},
+}
 
-@router.get("/metrics", operation_id="getMetrics", responses=errors(403))
+
+@router.get(
+    "/metrics",
+    operation_id="getMetrics",
+    response_class=Response,
+    responses=errors(403) | {200: _FIGURES},
+)
 async def metrics(
     work: WorkOfAll, registry: Registry, parts: NobodysParts, trouble: Trouble
 ) -> Response:
