@@ -29,6 +29,8 @@ SECRET_FILE = "session.secret"  # noqa: S105 its name
 ENDED_FILE = "ended.sessions"
 
 _SECRET_BYTES = 32
+_OWN = 0o600
+"""For its owner's eyes alone."""
 _ID_BYTES = 16
 _MOMENT_DIGITS = 15
 
@@ -103,7 +105,8 @@ class Sessions:
         async with self._writing:
             ended = {id: until for id, until in self._ended.items() if until > now}
             self._ended = ended | {token.id: token.until}
-            await asyncio.to_thread(_write, self._ended_path, msgspec.json.encode(self._ended))
+            content = msgspec.json.encode(self._ended)
+            await asyncio.to_thread(folders.replace, self._ended_path, content, mode=_OWN)
 
     def _sign(self, key: Key, id: str, until: int) -> str:
         """The key's hash is in it: a key of the same id with another secret is another one."""
@@ -122,7 +125,7 @@ def _secret(path: Path) -> bytes:
 
 def _fresh(path: Path) -> bytes:
     secret = secrets.token_bytes(_SECRET_BYTES)
-    _write(path, secret)
+    folders.replace(path, secret, mode=_OWN)
     return secret
 
 
@@ -132,14 +135,3 @@ def _ended(path: Path) -> Ended:
         return msgspec.json.decode(path.read_bytes(), type=Ended)
     except FileNotFoundError:
         return {}
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All of it or nothing, for its owner's eyes alone."""
-    beside = path.with_suffix(".new")
-    beside.unlink(missing_ok=True)
-    beside.touch(mode=0o600, exist_ok=False)
-    beside.write_bytes(content)
-    folders.sync(beside)
-    beside.rename(path)
-    folders.sync(path.parent)

@@ -6,7 +6,6 @@ gets the folder's lock carries the orders out.
 """
 
 import logging
-import os
 import secrets
 import time
 from collections.abc import Collection, Iterable, Sequence
@@ -21,7 +20,6 @@ from batch_api.store import folders, keys
 
 log = logging.getLogger(__name__)
 
-_UNFINISHED = ".unfinished"
 _REFUSED = ".refused"
 
 _NOT_READ = (
@@ -71,15 +69,9 @@ class Orders:
     def leave(self, order: Order) -> Path:
         """On the disk, whole, when this returns; gone once it is carried out."""
         name = f"{time.time_ns():020}-{secrets.token_hex(4)}.json"
-        path, unfinished = self._folder / name, self._folder / f"{name}{_UNFINISHED}"
-        with unfinished.open("wb") as file:
-            file.write(msgspec.json.encode(order))
-            file.flush()
-            os.fsync(file.fileno())
+        path = self._folder / name
         # The server may run as somebody else. Nothing in it is secret.
-        unfinished.chmod(0o644)
-        unfinished.replace(path)
-        folders.sync(self._folder)
+        folders.replace(path, msgspec.json.encode(order), mode=0o644)
         return path
 
     def waiting(self) -> Sequence[Path]:

@@ -146,14 +146,10 @@ class GenerationWatch:
         self._tokens.inc(tokens)
 
     def left(self, sequences: Collection[Any]) -> None:
-        for sequence in sequences:
-            if self._courses.pop(sequence, None) is not None:
-                self._endings[FinishReason.CANCELLED].inc()
+        _drop(self._courses, sequences, self._endings[FinishReason.CANCELLED])
 
     def failed(self, sequences: Collection[Any]) -> None:
-        for sequence in sequences:
-            if self._courses.pop(sequence, None) is not None:
-                self._endings[FinishReason.BROKEN].inc()
+        _drop(self._courses, sequences, self._endings[FinishReason.BROKEN])
 
     def _go_on(self, course: _Course, delta: "Delta", now: float) -> None:
         if course.newest_token:
@@ -207,14 +203,10 @@ class EmbeddingWatch:
             self._end(embedded, now)
 
     def left(self, sequences: Collection[Any]) -> None:
-        for texts in sequences:
-            if self._began.pop(texts, None) is not None:
-                self._endings[FinishReason.CANCELLED].inc()
+        _drop(self._began, sequences, self._endings[FinishReason.CANCELLED])
 
     def failed(self, sequences: Collection[Any]) -> None:
-        for texts in sequences:
-            if self._began.pop(texts, None) is not None:
-                self._endings[FinishReason.BROKEN].inc()
+        _drop(self._began, sequences, self._endings[FinishReason.BROKEN])
 
     def _end(self, embedded: "Embedded", now: float) -> None:
         began = self._began.pop(embedded.sequence, None)
@@ -222,3 +214,10 @@ class EmbeddingWatch:
             self._endings[FinishReason.STOP].inc()
             self._tokens.inc(sum(row.length for row in embedded.sequence.rows))
             self._whole.observe(now - began)
+
+
+def _drop(watched: dict[Any, Any], sequences: Collection[Any], ending: Counter) -> None:
+    """Those that end before their answer; of others nothing is known."""
+    for sequence in sequences:
+        if watched.pop(sequence, None) is not None:
+            ending.inc()
