@@ -3,18 +3,12 @@
 import asyncio
 import logging
 import random
-from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batch_api.clock import Clock
-from batch_api.errors import BadRequest
-from batch_api.forbidden import check_body
 from batch_api.scheduler.answers import Answered, Away, Failed, Judge, Lost, Overloaded
+from batch_api.scheduler.backlog import Backlog, Errand, Source
 from batch_api.scheduler.holdings import LeaseLost
 from batch_api.scheduler.ledger import Ledger
 from batch_api.scheduler.metrics import Again, SchedulerMetrics
@@ -24,10 +18,9 @@ from batch_api.schemas.ids import request_id
 from batch_api.settings import Settings
 from batch_api.store import batches
 from batch_api.store.batches import Running
-from batch_api.store.blobs import Blobs, read_slices
+from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease
-from batch_api.store.trouble import passes
 from batch_api.unusable import (
     AnswerTooLarge,
     UpstreamAway,
@@ -43,30 +36,9 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 1.0
 _QUEUED = 3
 """Requests ready for the lanes, for each of them: enough to send while the next are leased."""
-_READ_BYTES = 8 * 1024 * 1024
 _FIRST_RETRY_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What the requests of one batch have in common."""
-
-    endpoint: str
-    input: Path
-    judge: Judge
-    media_hosts: Collection[str]
-    """To which links in requests may lead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """A leased request, ready to be sent."""
-
-    lease: Lease
-    source: Source
-    body: bytes
 
 
 class Dispatcher:
@@ -101,9 +73,7 @@ class Dispatcher:
         self._running: Sequence[Running] = ()
         self._is_short_of_room = False
         self._sources: Mapping[int, Source] = {}
-        self._unread: deque[list[tuple[Lease, Source]]] = deque()
-        self._queue: asyncio.Queue[Errand | None] = asyncio.Queue()
-        self._queued_bytes = 0
+        self._backlog = Backlog(enough=(_QUEUED - 1) * settings.max_in_flight)
         self._outstanding = 0
         """Requests leased and not yet seen to, in flight or before it."""
 
@@ -140,22 +110,18 @@ class Dispatcher:
         await self._refresh_sources()
         await self._ledger.drop_lost(self._sources)
         self._look_for_room()
-        if not self._is_low or self._pause.is_on or not self._has_room:
+        if not self._backlog.is_low or self._pause.is_on or not self._has_room:
             return 0
-        if not self._unread:
+        if self._backlog.is_all_read:
             await self._lease()
-        if not self._unread:
-            return 0
-        page = self._unread[0]
-        errands = await asyncio.to_thread(_read, page)
-        self._unread.popleft()
-        for errand in errands:
-            if isinstance(errand, Answered):
-                self._ledger.enter(errand)
+        return 0 if self._backlog.is_all_read else await self._read()
+
+    async def _read(self) -> int:
+        page = await self._backlog.read()
+        for answered in page:
+            if isinstance(answered, Answered):
+                self._ledger.enter(answered)
                 self._outstanding -= 1
-            else:
-                self._queue.put_nowait(errand)
-                self._queued_bytes += len(errand.body)
         return len(page)
 
     @property
@@ -168,12 +134,6 @@ class Dispatcher:
         if self._is_short_of_room and not was_short:
             log.error("the disk is nearly full; nothing more is sent until there is room")
 
-    @property
-    def _is_low(self) -> bool:
-        """Of lines and of bytes: bodies may be long."""
-        few = (_QUEUED - 1) * self._settings.max_in_flight
-        return self._queue.qsize() < few and self._queued_bytes < _READ_BYTES
-
     async def _lease(self) -> None:
         running, sources = self._running, self._sources
         room = (1 + _QUEUED) * self._settings.max_in_flight - self._outstanding
@@ -181,25 +141,29 @@ class Dispatcher:
             return
         leases = await self._ledger.lease(running, room)
         self._outstanding += len(leases)
-        pairs = [(lease, sources[lease.batch_number]) for lease in leases]
-        self._unread.extend(_pages(pairs, _READ_BYTES))
+        self._backlog.add([(lease, sources[lease.batch_number]) for lease in leases])
 
     async def _refresh_sources(self) -> None:
         async with self._database.read() as session:
             self._running = await batches.running(session)
+        before = self._sources
         self._sources = {
-            batch.number: self._sources.get(batch.number) or self._source(batch)
-            for batch in self._running
+            batch.number: before.get(batch.number) or self._source(batch) for batch in self._running
         }
+        if before.keys() - self._sources.keys():
+            await self._put_back(self._backlog.withdraw(but_of=self._sources.keys()))
+
+    async def _put_back(self, unsent: Sequence[Lease]) -> None:
+        self._outstanding -= len(unsent)
+        await self._ledger.put_back(unsent)
 
     def _source(self, batch: Running) -> Source:
         path, judge = self._blobs.path(batch.input_file_id), Judge(batch.id)
         return Source(batch.endpoint, path, judge, self._settings.allowed_media_hosts)
 
     async def _lane(self, stop: asyncio.Event) -> None:
-        while (errand := await self._queue.get()) is not None:
-            self._queued_bytes -= len(errand.body)
-            if self._is_low:
+        while (errand := await self._backlog.next()) is not None:
+            if self._backlog.is_low:
                 self._bell.set()
             await self._run(errand, stop)
             self._outstanding -= 1
@@ -288,10 +252,8 @@ class Dispatcher:
 
     async def _drain(self, lanes: Sequence[asyncio.Task[None]]) -> None:
         """Let what is in flight end, within the grace period; the next start takes the rest."""
-        while not self._queue.empty():
-            self._queue.get_nowait()
-        for _ in lanes:
-            self._queue.put_nowait(None)
+        self._backlog.withdraw()
+        self._backlog.end(readers=len(lanes))
         self._upstreams.wake()
         await asyncio.wait(lanes, timeout=self._settings.shutdown_grace_seconds)
         for lane in lanes:
@@ -336,46 +298,3 @@ def _facts(lease: Lease, reason: str) -> dict[str, Any]:
 def _jittered(seconds: float) -> float:
     """Up to a quarter longer, so that what failed together does not come back together."""
     return max(seconds, 0.0) * random.uniform(1.0, 1.25)  # noqa: S311 no secret
-
-
-def _pages(
-    pairs: Sequence[tuple[Lease, Source]], limit: int
-) -> Iterator[list[tuple[Lease, Source]]]:
-    """Runs of requests whose bodies have at most `limit` bytes together, or of one longer."""
-    page: list[tuple[Lease, Source]] = []
-    size = 0
-    for lease, source in pairs:
-        if page and size + lease.body_length > limit:
-            yield page
-            page, size = [], 0
-        page.append((lease, source))
-        size += lease.body_length
-    if page:
-        yield page
-
-
-def _read(page: Sequence[tuple[Lease, Source]]) -> list[Errand | Answered]:
-    """Blocks. A line whose input can't be read has failed, unless its batch has ended meanwhile."""
-    read: list[Errand | Answered] = []
-    for source, pairs in groupby(page, key=itemgetter(1)):
-        leases = [lease for lease, _ in pairs]
-        places = [(lease.body_offset, lease.body_length) for lease in leases]
-        try:
-            bodies = read_slices(source.input, places)
-        except OSError as error:
-            if passes(error):
-                raise
-            reason = {"input": source.input.name, "reason": str(error)}
-            log.error("input is gone or can't be read", extra=reason)
-            read += [source.judge.unread(lease) for lease in leases]
-            continue
-        read += [_errand(lease, source, body) for lease, body in zip(leases, bodies, strict=True)]
-    return read
-
-
-def _errand(lease: Lease, source: Source, body: bytes) -> Errand | Answered:
-    try:
-        check_body(body, source.media_hosts)
-    except BadRequest as error:
-        return source.judge.refused(lease, error)
-    return Errand(lease, source, body)

@@ -103,6 +103,19 @@ class Ledger:
 
         await patiently(work, None)
 
+    async def put_back(self, unsent: Sequence[Lease]) -> None:
+        """Give back what may run now as it might before; or let it run out, if that fails."""
+        if not unsent:
+            return
+        self._held.drop(unsent)
+
+        async def work() -> None:
+            async with self._database.write.begin() as session:
+                await requests.put_back(session, unsent)
+
+        await patiently(work, None)
+        self._wakeup.ring()
+
     def enter(self, answered: Answered) -> None:
         """To be recorded with the next group; its lease is held until then."""
         self._answers.append(answered)

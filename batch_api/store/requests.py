@@ -229,6 +229,21 @@ async def release(session: AsyncSession, held: Lease, *, failures: int, not_befo
     return released is not None
 
 
+async def put_back(session: AsyncSession, unsent: Sequence[Lease]) -> None:
+    """Give leases back under which nothing was sent."""
+    back = (
+        update(RequestRow)
+        .where(
+            RequestRow.id == bindparam("request_id"),
+            RequestRow.attempt == bindparam("held_attempt"),
+            RequestRow.state == RequestState.LEASED,
+        )
+        .values(state=RequestState.PENDING, leased_until=None)
+    )
+    held = [{"request_id": lease.id, "held_attempt": lease.attempt} for lease in unsent]
+    await _execute_many(session, back, held)
+
+
 async def reclaim(session: AsyncSession, *, now: float) -> int:
     """Take back the leases that ran out."""
     return await _change(

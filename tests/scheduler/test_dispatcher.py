@@ -252,6 +252,28 @@ async def patient(site: Site) -> AsyncIterator[Site]:
     await upstreams.close()
 
 
+async def test_a_cancel_ends_at_once_what_waits_for_a_lane(patient: Site) -> None:
+    site = patient
+    number = await site.submit(questions(40, "long" * 100_000))
+    async with site.running() as scheduler:
+        await until(lambda: site.standin.stats.open == 8)
+        await leased(site, number, 32)
+        await site.cancel(number)
+        scheduler.ring()
+        await leased(site, number, 8)
+
+        assert await site.status(number) == BatchStatus.CANCELLING
+        other = await site.submit(questions(40), id="batch_2")
+        await leased(site, other, 24)
+    assert site.standin.stats.received == 8
+
+
+async def leased(site: Site, number: int, count: int) -> None:
+    """Waits until so many lines of the batch are."""
+    while (await rows.states(site.database, number)).count("leased") != count:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
 async def test_a_cancel_past_its_grace_breaks_off_what_is_in_flight(patient: Site) -> None:
     site = patient
     number = await site.submit(questions(4))
