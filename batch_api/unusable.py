@@ -14,6 +14,10 @@ class UpstreamUnreachable(UpstreamUnusable):
         self.rest_seconds = rest_seconds
 
 
+class TooLate(UpstreamUnusable):
+    """It waited for a place, and shall not go any more: nothing was sent."""
+
+
 class UpstreamAway(UpstreamUnusable):
     """Who was asked has no such model or route, and who may have it can't be asked now."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,6 +14,7 @@ from batch_api.schemas.priority import PRIORITY_HEADER
 from batch_api.schemas.replies import Said, said
 from batch_api.standing import Visit
 from batch_api.unusable import (
+    TooLate,
     UpstreamAway,
     UpstreamBroke,
     UpstreamTimedOut,
@@ -86,8 +87,8 @@ class Turn:
     """What a request of a batch waits for; a single request waits for none."""
 
     suspicion: int
-    stop: asyncio.Event
-    """Set: it shall not go any more."""
+    may_go: Callable[[], bool]
+    """Whether it shall still go."""
 
 
 class Upstreams:
@@ -199,17 +200,17 @@ class Upstreams:
         *,
         priority: str,
         request_id: str,
-        stop: asyncio.Event,
+        may_go: Callable[[], bool],
         suspicion: int = 0,
     ) -> Reply:
         """POST a request of a batch once there is a place for it, and read the whole answer.
 
-        Raises UpstreamUnreachable, also if it waits for a place at `stop`, UpstreamAway and
-        UpstreamBroke.
+        Raises UpstreamUnreachable, UpstreamAway, UpstreamBroke, and TooLate if it may not go any
+        more before there is one.
         """
         headers = {PRIORITY_HEADER: priority, "x-request-id": request_id}
         answer = await self._ask(
-            Call("POST", path, body, headers, self._whole), Turn(suspicion, stop)
+            Call("POST", path, body, headers, self._whole), Turn(suspicion, may_go)
         )
         try:
             content = await answer.read()
@@ -334,9 +335,9 @@ class Upstreams:
         ]
 
     async def _vacancy(self, askable: list[Upstream], turn: Turn) -> None:
-        """Or until a rest may be over. Raises UpstreamUnreachable at the turn's stop."""
-        if turn.stop.is_set():
-            raise UpstreamUnreachable("It is too late to ask an upstream")
+        """Or until a rest may be over. Raises TooLate."""
+        if not turn.may_go():
+            raise TooLate("It is too late to ask an upstream")
         for upstream in askable:
             self._waiting[upstream][turn.suspicion] += 1
         self._vacated.clear()

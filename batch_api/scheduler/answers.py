@@ -59,6 +59,11 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsent:
+    """It waited for a place at an upstream until it was not to be sent any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Overloaded:
     """Nothing is wrong with the request: the upstream can't take it now."""
 

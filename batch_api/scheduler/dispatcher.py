@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batch_api.clock import Clock
-from batch_api.scheduler.answers import Answered, Away, Failed, Judge, Lost, Overloaded
+from batch_api.scheduler.answers import Answered, Away, Failed, Judge, Lost, Overloaded, Unsent
 from batch_api.scheduler.backlog import Backlog, Errand, Source
 from batch_api.scheduler.holdings import LeaseLost
 from batch_api.scheduler.ledger import Ledger
@@ -23,6 +23,7 @@ from batch_api.store.database import Database
 from batch_api.store.requests import Lease
 from batch_api.unusable import (
     AnswerTooLarge,
+    TooLate,
     UpstreamAway,
     UpstreamBroke,
     UpstreamTimedOut,
@@ -172,8 +173,8 @@ class Dispatcher:
         """Send it until the upstream takes it, and see to what comes of it."""
         lease, suspicion = errand.lease, 0
         while True:
-            await self._may_send(stop)
-            if stop.is_set() or not self._may_run(lease):
+            await self._wait_to_send(lease, stop)
+            if not self._may_send(lease, stop):
                 break
             began = self._clock.monotonic()
             outcome = await self._send(errand, suspicion, stop)
@@ -198,23 +199,30 @@ class Dispatcher:
                     return
                 case Lost():
                     return
+                case Unsent():
+                    break
                 case Overloaded(retry_after_seconds):
                     self._metrics.again(Again.REFUSED)
                     self._pause.begin(retry_after_seconds)
         await self._ledger.release(lease, failures=lease.failures)
 
-    async def _may_send(self, stop: asyncio.Event) -> None:
-        """Wait until an upstream may take it and there is room for the answer."""
-        await self._pause.over(stop)
-        while not self._has_room and not stop.is_set():
-            await wait(stop, _POLL_SECONDS)
+    async def _wait_to_send(self, lease: Lease, stop: asyncio.Event) -> None:
+        """Until an upstream may take it and there is room for the answer, or nobody wants it."""
+        while lease.batch_number in self._sources and not stop.is_set():
+            if self._pause.is_on:
+                await self._pause.pass_some(stop)
+            elif not self._has_room:
+                await wait(stop, _POLL_SECONDS)
+            else:
+                return
 
-    def _may_run(self, lease: Lease) -> bool:
-        return lease.batch_number in self._sources and self._ledger.is_good(lease)
+    def _may_send(self, lease: Lease, stop: asyncio.Event) -> bool:
+        is_wanted = lease.batch_number in self._sources and not stop.is_set()
+        return is_wanted and self._ledger.is_good(lease)
 
     async def _send(
         self, errand: Errand, suspicion: int, stop: asyncio.Event
-    ) -> Answered | Failed | Away | Lost | Overloaded:
+    ) -> Answered | Failed | Away | Lost | Unsent | Overloaded:
         id, judge, lease = request_id(), errand.source.judge, errand.lease
         try:
             with self._ledger.using(lease):
@@ -224,10 +232,12 @@ class Dispatcher:
                     priority="batch",
                     request_id=id,
                     suspicion=suspicion,
-                    stop=stop,
+                    may_go=lambda: self._may_send(lease, stop),
                 )
         except LeaseLost:
             return Lost()
+        except TooLate:
+            return Unsent()
         except UpstreamUnreachable as error:
             return Overloaded(error.rest_seconds)
         except UpstreamAway:
@@ -282,9 +292,10 @@ class Pause:
         self._until = self._clock.monotonic() + seconds
         log.info("waiting for an upstream to take requests", extra={"pause_seconds": seconds})
 
-    async def over(self, stop: asyncio.Event) -> None:
-        while self.is_on and not stop.is_set():
-            await wait(stop, _jittered(self._until - self._clock.monotonic()))
+    async def pass_some(self, stop: asyncio.Event) -> None:
+        """Wait until it is over, but not for long: who waits may have no reason to any more."""
+        left = _jittered(self._until - self._clock.monotonic())
+        await wait(stop, min(left, _POLL_SECONDS))
 
     def forget(self) -> None:
         """An upstream took a request: the next pause is a short one again."""

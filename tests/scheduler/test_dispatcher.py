@@ -268,6 +268,39 @@ async def test_a_cancel_ends_at_once_what_waits_for_a_lane(patient: Site) -> Non
     assert site.standin.stats.received == 8
 
 
+async def test_a_cancel_ends_at_once_what_waits_for_an_upstream(
+    patient: Site, free_port: int
+) -> None:
+    number = await patient.submit(questions(40))
+    assert await patient.intake.validate_once()
+    upstreams = Upstreams([f"http://127.0.0.1:{free_port}"], timeout_seconds=600)
+    site = replace(patient, upstreams=upstreams)
+    async with site.running() as scheduler:
+        await until(lambda: scheduler.waits_for == "no upstream takes requests")
+        await site.cancel(number)
+        scheduler.ring()
+        while not (await site.status(number)).is_final:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await upstreams.close()
+
+    assert await site.status(number) == BatchStatus.CANCELLED
+
+
+async def test_a_cancel_ends_at_once_what_waits_for_a_place_at_the_upstream(patient: Site) -> None:
+    upstreams = Upstreams([patient.url], timeout_seconds=600, most_in_flight=2)
+    site = replace(patient, upstreams=upstreams)
+    number = await site.submit(questions(40))
+    async with site.running() as scheduler:
+        await until(lambda: site.standin.stats.open == 2)
+        await leased(site, number, 32)
+        await site.cancel(number)
+        scheduler.ring()
+        await leased(site, number, 2)
+
+        assert scheduler.waits_for is None
+    await upstreams.close()
+
+
 async def leased(site: Site, number: int, count: int) -> None:
     """Waits until so many lines of the batch are."""
     while (await rows.states(site.database, number)).count("leased") != count:  # noqa: ASYNC110

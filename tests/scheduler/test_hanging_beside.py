@@ -64,7 +64,7 @@ async def upstreams(answering: Answering, hanging: Hanging) -> AsyncIterator[Ups
 async def send(upstreams: Upstreams, model: str, *, suspicion: int = 0) -> Reply:
     body = msgspec.json.encode({"model": model, "messages": []})
     return await upstreams.send(
-        CHAT, body, priority="batch", request_id="r", stop=asyncio.Event(), suspicion=suspicion
+        CHAT, body, priority="batch", request_id="r", may_go=lambda: True, suspicion=suspicion
     )
 
 

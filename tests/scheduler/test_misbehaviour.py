@@ -274,7 +274,7 @@ async def test_one_that_has_no_time_to_tell_its_models_is_asked_again_when_it_wi
 
 async def _send(upstreams: Upstreams) -> Reply:
     body = b'{"messages": [{"role": "user", "content": "hi"}]}'
-    return await upstreams.send(CHAT, body, priority="batch", request_id="r", stop=asyncio.Event())
+    return await upstreams.send(CHAT, body, priority="batch", request_id="r", may_go=lambda: True)
 
 
 async def test_connections_that_are_closed_unanswered_lose_no_line(site: Site) -> None:
