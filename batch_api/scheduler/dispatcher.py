@@ -61,6 +61,7 @@ class Dispatcher:
         self._upstreams = upstreams
         self._settings = settings
         self._clock = clock
+        self._wakeup = wakeup
         self._bell = wakeup.bell()
         self._metrics = metrics
         self._ledger = Ledger(
@@ -152,9 +153,12 @@ class Dispatcher:
             batch.number: before.get(batch.number) or self._source(batch) for batch in self._running
         }
         if before.keys() - self._sources.keys():
-            await self._put_back(self._backlog.withdraw(but_of=self._sources.keys()))
+            await self._withdraw()
+            self._wakeup.ring()
 
-    async def _put_back(self, unsent: Sequence[Lease]) -> None:
+    async def _withdraw(self) -> None:
+        """Put back what was not sent of batches that no longer run."""
+        unsent = self._backlog.withdraw(but_of=self._sources.keys())
         self._outstanding -= len(unsent)
         await self._ledger.put_back(unsent)
 
@@ -195,7 +199,7 @@ class Dispatcher:
                 case Away():
                     self._metrics.again(Again.AWAY)
                     delay = _jittered(max(self._upstreams.longest_rest_seconds, _POLL_SECONDS))
-                    await self._ledger.release(lease, failures=lease.failures, delay_seconds=delay)
+                    await self._give_back(lease, was_tried=suspicion > 0, delay_seconds=delay)
                     return
                 case Lost():
                     return
@@ -204,7 +208,16 @@ class Dispatcher:
                 case Overloaded(retry_after_seconds):
                     self._metrics.again(Again.REFUSED)
                     self._pause.begin(retry_after_seconds)
-        await self._ledger.release(lease, failures=lease.failures)
+        await self._give_back(lease, was_tried=suspicion > 0)
+
+    async def _give_back(
+        self, lease: Lease, *, was_tried: bool, delay_seconds: float = 0.0
+    ) -> None:
+        if was_tried:
+            failures = lease.failures
+            await self._ledger.release(lease, failures=failures, delay_seconds=delay_seconds)
+        else:
+            await self._ledger.put_back([lease], delay_seconds=delay_seconds)
 
     async def _wait_to_send(self, lease: Lease, stop: asyncio.Event) -> None:
         """Until an upstream may take it and there is room for the answer, or nobody wants it."""
@@ -262,9 +275,10 @@ class Dispatcher:
 
     async def _drain(self, lanes: Sequence[asyncio.Task[None]]) -> None:
         """Let what is in flight end, within the grace period; the next start takes the rest."""
-        self._backlog.withdraw()
+        unsent = self._backlog.withdraw()
         self._backlog.end(readers=len(lanes))
         self._upstreams.wake()
+        await self._ledger.put_back(unsent)
         await asyncio.wait(lanes, timeout=self._settings.shutdown_grace_seconds)
         for lane in lanes:
             lane.cancel()

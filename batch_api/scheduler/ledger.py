@@ -92,10 +92,10 @@ class Ledger:
         return self._compare(doubtful, attempts)
 
     async def release(self, lease: Lease, *, failures: int, delay_seconds: float = 0.0) -> None:
-        """Give it back, to be tried again after the delay; or let it run out, if that fails."""
+        """After an attempt, to be tried again after the delay; or let it run out, if that fails."""
         await failpoint("worker_crash_strands_job")
         self._held.drop([lease])
-        not_before = self._clock.monotonic() + delay_seconds if delay_seconds else 0.0
+        not_before = self._after(delay_seconds)
 
         async def work() -> None:
             async with self._database.write.begin() as session:
@@ -103,18 +103,21 @@ class Ledger:
 
         await patiently(work, None)
 
-    async def put_back(self, unsent: Sequence[Lease]) -> None:
-        """Give back what may run now as it might before; or let it run out, if that fails."""
+    async def put_back(self, unsent: Sequence[Lease], *, delay_seconds: float = 0.0) -> None:
+        """As release, of leases under which no upstream took anything: these were no attempts."""
         if not unsent:
             return
         self._held.drop(unsent)
+        not_before = self._after(delay_seconds)
 
         async def work() -> None:
             async with self._database.write.begin() as session:
-                await requests.put_back(session, unsent)
+                await requests.put_back(session, unsent, not_before=not_before)
 
         await patiently(work, None)
-        self._wakeup.ring()
+
+    def _after(self, delay_seconds: float) -> float:
+        return self._clock.monotonic() + delay_seconds if delay_seconds else 0.0
 
     def enter(self, answered: Answered) -> None:
         """To be recorded with the next group; its lease is held until then."""

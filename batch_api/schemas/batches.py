@@ -112,7 +112,7 @@ class BatchLine(BaseModel):
     custom_id: str
     state: RequestState
     attempts: int
-    """Begun ones, also those that a crash or a full upstream cut short."""
+    """That an upstream took, or may have taken; one that is leased has one that is yet to end."""
     failures: int
     """Attempts that failed for the request's own sake."""
     seconds: float | None

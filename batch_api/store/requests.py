@@ -229,8 +229,12 @@ async def release(session: AsyncSession, held: Lease, *, failures: int, not_befo
     return released is not None
 
 
-async def put_back(session: AsyncSession, unsent: Sequence[Lease]) -> None:
-    """Give leases back under which nothing was sent."""
+async def put_back(session: AsyncSession, unsent: Sequence[Lease], *, not_before: float) -> None:
+    """Give leases back under which nothing was sent: these were no attempts.
+
+    Their numbers are given out again, and still fence: nothing can come of the leases that had
+    them, and what had a smaller one is late as before.
+    """
     back = (
         update(RequestRow)
         .where(
@@ -238,7 +242,12 @@ async def put_back(session: AsyncSession, unsent: Sequence[Lease]) -> None:
             RequestRow.attempt == bindparam("held_attempt"),
             RequestRow.state == RequestState.LEASED,
         )
-        .values(state=RequestState.PENDING, leased_until=None)
+        .values(
+            state=RequestState.PENDING,
+            leased_until=None,
+            not_before=not_before,
+            attempt=RequestRow.attempt - 1,
+        )
     )
     held = [{"request_id": lease.id, "held_attempt": lease.attempt} for lease in unsent]
     await _execute_many(session, back, held)

@@ -215,7 +215,7 @@ class RequestRow(Table):
     body_length: Mapped[int]
     state: Mapped[str]
     attempt: Mapped[int] = mapped_column(default=0)
-    """Counts leases: the fencing token."""
+    """Counts leases, but for those that were put back unsent: the fencing token."""
     failures: Mapped[int] = mapped_column(default=0)
     """Attempts that failed for the request's own sake, not for want of an upstream."""
     seconds: Mapped[float | None]

@@ -204,11 +204,13 @@ async def test_an_upstream_that_cannot_be_reached_is_waited_for(
         assert await site.status(number) == BatchStatus.IN_PROGRESS
 
     standin = Standin()
+    assert await attempts(site, 5) == [0] * 5
     await site.janitor.recover()
     async with await standin.listen(free_port):
         assert (await site.run(number)).completed == 5
         await upstreams.close()
     assert standin.stats.received == 5
+    assert await attempts(site, 5) == [1] * 5
 
 
 @pytest.fixture
@@ -263,6 +265,7 @@ async def test_a_cancel_ends_at_once_what_waits_for_a_lane(patient: Site) -> Non
         await leased(site, number, 8)
 
         assert await site.status(number) == BatchStatus.CANCELLING
+        assert await attempts(site, 40) == [1] * 8 + [0] * 32
         other = await site.submit(questions(40), id="batch_2")
         await leased(site, other, 24)
     assert site.standin.stats.received == 8
@@ -299,6 +302,11 @@ async def test_a_cancel_ends_at_once_what_waits_for_a_place_at_the_upstream(pati
 
         assert scheduler.waits_for is None
     await upstreams.close()
+
+
+async def attempts(site: Site, lines: int) -> list[int]:
+    """Of the lines of the first batch that was submitted, in their order."""
+    return [(await rows.request(site.database, id)).attempt for id in range(1, lines + 1)]
 
 
 async def leased(site: Site, number: int, count: int) -> None:
@@ -346,10 +354,11 @@ async def test_nothing_is_sent_under_a_lease_that_ran_out(site: Site, free_port:
     standin = Standin()
     async with here.running() as scheduler:
         await until(lambda: scheduler.waits_for is not None)
+        ran_out_at = (await rows.request(site.database, 1)).leased_until
         site.clock.steady += site.settings.lease_seconds
         async with await standin.listen(free_port):
             received = 0  # when it was looked for the last time
-            while (await rows.request(site.database, 1)).attempt == 1:
+            while (await rows.request(site.database, 1)).leased_until == ran_out_at:
                 assert received == 0
                 received = standin.stats.received
                 site.clock.steady += 1.0
@@ -375,6 +384,7 @@ async def test_a_stop_ends_what_is_in_flight_and_leaves_the_rest(site: Site) -> 
     await site.run(number)
     assert await site.counts(number) == (30, 30, 0)
     assert site.standin.stats.received == 30
+    assert await attempts(site, 30) == [1] * 30
 
 
 async def test_a_stop_waits_no_longer_than_its_grace_period(site: Site) -> None:

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import pytest
 from sqlalchemy.exc import IntegrityError
 
@@ -30,6 +32,11 @@ async def release(
 ) -> bool:
     async with database.write.begin() as session:
         return await requests.release(session, held, failures=failures, not_before=not_before)
+
+
+async def put_back(database: Database, unsent: Sequence[Lease], *, not_before: float = 0.0) -> None:
+    async with database.write.begin() as session:
+        await requests.put_back(session, unsent, not_before=not_before)
 
 
 async def recover(database: Database) -> int:
@@ -149,6 +156,40 @@ async def test_a_released_request_comes_back_when_its_delay_is_over(database: Da
     assert await lease(database, number, now=4.9) == []
     (again,) = await lease(database, number, now=5.0)
     assert (again.attempt, again.failures) == (2, 1)
+
+
+async def test_what_was_never_sent_comes_back_without_an_attempt(database: Database) -> None:
+    number = await add_batch(database, lines=2)
+    held = await lease(database, number)
+
+    await put_back(database, held, not_before=5.0)
+    assert [(await request(database, it.id)).attempt for it in held] == [0, 0]
+    assert await lease(database, number, now=4.9) == []
+    assert await lease(database, number, now=5.0) == held
+
+
+async def test_a_lost_lease_is_not_put_back(database: Database) -> None:
+    number = await add_batch(database, lines=1)
+    (lost,) = await lease(database, number, now=0.0)
+    await reclaim(database, now=OVER)
+    (second,) = await lease(database, number, now=OVER)
+
+    await put_back(database, [lost])
+    assert await settle(database, answer(second)) == [answer(second)]
+    await put_back(database, [second])
+    assert (await request(database, second.id)).attempt == 2
+
+
+async def test_a_late_answer_is_dropped_after_a_lease_that_was_put_back(database: Database) -> None:
+    number = await add_batch(database, lines=1)
+    (late,) = await lease(database, number, now=0.0)
+    await reclaim(database, now=OVER)
+    await put_back(database, await lease(database, number, now=OVER))
+
+    assert await settle(database, answer(late)) == []
+    (third,) = await lease(database, number, now=OVER)
+    assert await settle(database, answer(late)) == []
+    assert await settle(database, answer(third)) == [answer(third)]
 
 
 async def test_a_release_of_a_lost_lease_changes_nothing(database: Database) -> None:
