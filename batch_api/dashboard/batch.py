@@ -7,11 +7,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.api.batch_object import find_batch
 from batch_api.api.lines import MAX_LINE, lines_of
+from batch_api.dashboard.doings import doings
 from batch_api.dashboard.pace import paces
 from batch_api.dashboard.pages import Viewing, pages
 from batch_api.dashboard.timeline import steps, took_seconds
 from batch_api.lifecycle import BatchStatus, RequestState
-from batch_api.store import files
+from batch_api.store import files, requests
 from batch_api.store.tables import BatchRow, FileRow
 
 router = pages()
@@ -22,13 +23,13 @@ Shown = Literal["all", "pending", "leased", "completed", "failed", "cancelled", 
 NAMES: dict[Shown, str] = {
     "all": "All",
     "pending": "Waiting",
-    "leased": "Running",
+    "leased": "Taken up",
     "completed": "Completed",
     "failed": "Failed",
     "cancelled": "Cancelled",
     "expired": "Expired",
 }
-"""Of states, for people."""
+"""Of states, for people. What is taken up is at a worker, or one of the next to be sent there."""
 
 
 @router.get("/batches/{id}")
@@ -43,12 +44,16 @@ async def one(
         batch = await find_batch(session, id)
         speeds = await paces(session, [batch], now=now)
         downloads = await _downloads(session, batch, now=now)
+        leased = await requests.count_leased(session, batch.number)
+    pace = speeds.get(batch.number)
+    is_unseen = pace is None and not batch.is_over
     states = [] if state == "all" else [RequestState(state)]
     lines = await lines_of(id, view.parts, states=states, after=after, limit=_PAGE_LINES)
     return view.page(
         "batch.html",
         batch=batch,
-        pace=speeds.get(batch.number),
+        pace=pace,
+        doings=await doings(batch, view.parts, leased=leased) if is_unseen else None,
         downloads=downloads,
         steps=steps(batch, now=now),
         took_seconds=took_seconds(batch),

@@ -309,6 +309,14 @@ async def is_any_leased(session: AsyncSession, batch_number: int) -> bool:
     return bool(await session.scalar(select(leased)))
 
 
+async def count_leased(session: AsyncSession, batch_number: int) -> int:
+    """Never many, and an index has them."""
+    leased = select(func.count()).where(
+        RequestRow.batch_number == batch_number, RequestRow.state == RequestState.LEASED
+    )
+    return await session.scalar(leased) or 0
+
+
 async def is_any_expired(session: AsyncSession, batch_number: int) -> bool:
     expired = exists().where(
         RequestRow.batch_number == batch_number, RequestRow.state == RequestState.EXPIRED

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.dashboard.conftest import Watch, answered, ended, line, start, visit
 from tests.server import Server, StandinProcess
-from tests.standin import HANG, Fault, answer_to
+from tests.standin import HANG, NO_FAULT, Fault, answer_to
 
 REFUSED = Fault(status=400)
 CANCELLED = re.compile("(The batch is )?cancell(ing|ed)")
@@ -87,6 +87,29 @@ def test_a_batch_is_cancelled_with_the_keyboard_alone(
     expect(cancel).to_have_count(0)
     expect(page.locator("main")).to_be_focused()
     assert CANCELLED.match(client.batches.retrieve(batch.id).status)
+
+
+def test_a_batch_without_an_answer_says_what_goes_on(
+    page: Page, client: OpenAI, standin: StandinProcess
+) -> None:
+    batch = start(client, b"".join(line(f"{n}", f"{HANG}silent {n}") for n in range(3)))
+    page.goto(f"/batches/{batch.id}?state=leased")
+
+    overview = page.get_by_role("region", name="Overview")
+    expect(overview).to_contain_text("3 lines are with the workers, or next to be sent; none has")
+    assert [row.split()[1:5] for row in rows(page)] == [
+        [str(n), "Taken", "up", "1"] for n in range(3)
+    ]
+    client.batches.cancel(batch.id)
+    expect(overview).to_contain_text("Waiting for 3 lines that may still be answered.")
+    ended(client, batch)
+
+    standin.set_fault(Fault(status=503, retry_after="1"))
+    batch = start(client, line("a"))
+    page.goto(f"/batches/{batch.id}")
+    expect(overview).to_contain_text("No worker takes requests now.")
+    standin.set_fault(NO_FAULT)
+    expect(overview.locator(".state")).to_have_text("completed")
 
 
 def test_failed_lines_are_retried_in_a_new_batch_with_both_results(
