@@ -12,7 +12,17 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "batch_api"
 
-_BASIC = {"origins", "waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
+_BASIC = {
+    "origins",
+    "waiting",
+    "clock",
+    "errors",
+    "failpoints",
+    "lifecycle",
+    "logs",
+    "plurals",
+    "settings",
+}
 _UPSTREAMS = {"upstream", "upstreams", "unusable"}
 _SERVERS = {"about", "envelope", "metrics", "queries", "__version__"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
@@ -26,7 +36,7 @@ MAY_IMPORT = {
     "engine": set(),
     "schemas": {"lifecycle"},
     "failpoints": {"errors"},
-    "store": {"failpoints", "lifecycle", "errors", "origins"},
+    "store": {"failpoints", "lifecycle", "errors", "origins", "plurals"},
     "problems": {"errors"},
     "envelope": {"errors", "problems"},
     "connection": {"errors"},
@@ -43,7 +53,8 @@ MAY_IMPORT = {
     "upstreams": {"upstream", "standing", "unusable", "schemas", "waiting"},
     "queries": {"errors", "envelope", "schemas"},
     "waiting": set(),
-    "client": {"errors", "lifecycle", "schemas"},
+    "plurals": set(),
+    "client": {"errors", "lifecycle", "plurals", "schemas"},
     "supervisor": {"errors", "waiting"},
     "api": {"store", "schemas", "disconnect", "forbidden", "gate"} | _SERVERS | _UPSTREAMS | _BASIC,
     "scheduler": {"store", "schemas", "forbidden", "metrics", "receivers"} | _UPSTREAMS | _BASIC,

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +19,7 @@ from batch_api.client.output import check_targets, errors_beside, remove, replac
 from batch_api.client.progress import display
 from batch_api.commands.embedded import Embedded, embedded
 from batch_api.commands.listening import stop_on_signals
+from batch_api.commands.loading import Loading
 from batch_api.commands.summary import sight_of, summary
 from batch_api.lifecycle import BatchStatus
 from batch_api.schemas.ids import batch_id, file_id
@@ -177,13 +178,16 @@ async def _create(job: Job, it: Embedded, endpoint: str) -> str:
 
 async def _follow(id: str, it: Embedded, stop: asyncio.Event) -> BatchRow:
     """Run the scheduler, and show how far it is, until the batch is final or a signal comes."""
-    halt = asyncio.Event()
+    halt, loading = asyncio.Event(), Loading(it.upstreams, it.clock)
     async with asyncio.TaskGroup() as group:
         group.create_task(it.scheduler.run(halt))
         with display() as shown:
             while True:
                 batch = await _get(id, it)
-                shown.show(sight_of(batch), waits_for=it.scheduler.waits_for)
+                if await loading.goes_on() and not BatchStatus(batch.status).is_final:
+                    shown.show(replace(sight_of(batch), status="loading the model"))
+                else:
+                    shown.show(sight_of(batch), waits_for=it.scheduler.waits_for)
                 if BatchStatus(batch.status).is_final or stop.is_set():
                     break
                 await asyncio.sleep(_POLL_SECONDS)
