@@ -3,8 +3,11 @@
 
 def counted(count: int, noun: str) -> str:
     """Such as `1 line`, `2 lines`."""
-    return f"{count} {noun if count == 1 else plural(noun)}"
+    return f"{count} {plural(count, noun)}"
 
 
-def plural(noun: str) -> str:
-    return f"{noun[:-2]}ches" if noun.endswith("ch") else f"{noun}s"
+def plural(count: float | None, noun: str) -> str:
+    """The noun as it stands behind that count."""
+    if count == 1:
+        return noun
+    return f"{noun}es" if noun.endswith("ch") else f"{noun}s"

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from batch_api.client.terminal import shown
+from batch_api.plurals import counted
 
 _LINE_SECONDS = 10.0
 
@@ -110,8 +111,12 @@ class Lines:
         if description == self._said and now < self._said_at + _LINE_SECONDS:
             return
         self._said, self._said_at = description, now
-        known = f": {sight.ended} of {sight.total} lines, {sight.failed} failed, {rates}"
-        print(description + (known if sight.total else ""), file=sys.stderr, flush=True)
+        known = ""
+        if sight.total:
+            known = (
+                f": {sight.ended} of {counted(sight.total, 'line')}, {sight.failed} failed, {rates}"
+            )
+        print(description + known, file=sys.stderr, flush=True)
 
 
 class Rates:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from batch_api.client.following import sight_of
 from batch_api.client.terminal import say, shown
 from batch_api.lifecycle import BatchStatus
+from batch_api.plurals import counted
 
 if TYPE_CHECKING:
     from openai.types import Batch
@@ -69,7 +70,7 @@ def tell_fetched(batch: "Batch", lines: int, output: Path | None, *, as_json: bo
     if as_json and output is not None:
         print_json({"id": batch.id, "status": batch.status, "lines": lines, "path": str(output)})
     elif not BatchStatus(batch.status).is_final:
-        say(f"{batch.id} is still {_in_words(batch.status)}: {lines} lines so far.")
+        say(f"{batch.id} is still {_in_words(batch.status)}: {counted(lines, 'line')} so far.")
     elif exit_code(batch) != ALL_ANSWERED:
         say(_summary(batch))
 
@@ -85,7 +86,7 @@ def tell_lines(lines: Iterable["Line"], *, as_json: bool) -> None:
             )
             print(
                 f"{line.line:>7}  {shown(line.custom_id)}  {shown(line.state)}  "
-                f"{line.attempts} attempts  {shown(told)}".rstrip()
+                f"{counted(line.attempts, 'attempt')}  {shown(told)}".rstrip()
             )
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from batch_api.plurals import counted
 from batch_api.store.backup import back_up
 from batch_api.store.inspection import inspect
 
@@ -12,7 +13,8 @@ _SOMETHING_IS_WRONG = 1
 def backup(data_dir: Path, destination: Path) -> int:
     """Says what was copied and returns the exit code. Raises Unusable."""
     done = back_up(data_dir, destination)
-    print(f"{destination} has the database and {done.files} files of {done.bytes / _MIB:.1f} MiB.")
+    held = counted(done.files, "file")
+    print(f"{destination} has the database and {held} of {done.bytes / _MIB:.1f} MiB.")
     found = inspect(destination)
     for finding in found.findings:
         print(f"Wrong in it, as in {data_dir}: {finding.subject}: {finding.what}")

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from batch_api.clock import Clock
+from batch_api.plurals import counted
 from batch_api.schemas.ids import line_id
 from batch_api.schemas.lines import unanswered_line
 from batch_api.store.inspecting.findings import Finding
@@ -15,6 +16,8 @@ from batch_api.store.repair import Repair, repair
 
 _ALL_RIGHT = 0
 _SOMETHING_IS_WRONG = 1
+
+_NOUNS = {"batches": "batch", "requests": "request", "files": "file", "blobs": "blob"}
 
 
 def doctor(data_dir: Path, *, deep: bool, mends: bool, as_json: bool) -> int:
@@ -40,7 +43,7 @@ def _lost(batch_id: str, line: int, custom_id: str) -> bytes:
 def _sentences(data_dir: Path, done: Repair, *, deep: bool) -> Iterator[str]:
     left = done.left
     yield f"Looked at {data_dir}{', where a server is at work' if left.is_running else ''}:"
-    counts = ", ".join(f"{number} {thing}" for thing, number in left.looked_at.items())
+    counts = ", ".join(counted(number, _NOUNS[thing]) for thing, number in left.looked_at.items())
     yield f"  {counts or 'the database'}; {'every byte' if deep else 'no content (--deep does)'}."
     for finding in done.mended:
         yield f"Mended: {finding.subject}: {finding.what}"

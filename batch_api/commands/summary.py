@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from batch_api.client.progress import Sight
+from batch_api.plurals import counted
 from batch_api.schemas.error_lines import read_error_line
 from batch_api.store.tables import BatchRow
 
@@ -21,7 +22,7 @@ def sight_of(batch: BatchRow) -> Sight:
 
 
 def summary(batch: BatchRow, output: Path, errors: Path) -> str:
-    lines = f"{batch.completed} of {batch.total} lines answered, in {output}."
+    lines = f"{batch.completed} of {counted(batch.total or 0, 'line')} answered, in {output}."
     tokens = f"{batch.input_tokens} tokens read, {batch.output_tokens} written."
     if not batch.failed:
         return f"{lines} {tokens}"

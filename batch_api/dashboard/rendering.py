@@ -6,6 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from batch_api.dashboard.static import address
+from batch_api.plurals import plural
 
 NAVIGATION = (
     ("/", "Batches"),
@@ -94,6 +95,7 @@ def _environment() -> Environment:
         "duration": duration_in_words,
         "exact_duration": exact_duration_in_words,
         "moment": moment,
+        "plural": plural,
         "rate": rate_in_words,
     }
     environment.globals |= {"navigation": NAVIGATION, "static": address}

@@ -7,6 +7,7 @@ from fastapi import Request, Response
 from batch_api.api.deps import AllParts
 from batch_api.dashboard.pages import Viewing, pages
 from batch_api.dashboard.remembered import Remembered
+from batch_api.plurals import plural
 from batch_api.settings import Settings
 from batch_api.store import batches, files, usage
 from batch_api.store.blobs import KEEP_ORPHANS_DAYS
@@ -103,4 +104,4 @@ def _kept(settings: Settings) -> list[tuple[str, str]]:
 
 
 def _days(days: float | None, otherwise: str) -> str:
-    return otherwise if days is None else f"{days:g} days, if not deleted before"
+    return otherwise if days is None else f"{days:g} {plural(days, 'day')}, if not deleted before"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from batch_api.plurals import counted
 from batch_api.store.blobs import BLOBS_FOLDER, KEEP_ORPHANS_DAYS, ORPHAN
 from batch_api.store.inspecting import promise, results, soundness
 from batch_api.store.inspecting.bytes import Bytes, is_still_so
@@ -108,16 +109,21 @@ def _in_files(folder: Folder, batches: list[Batch], blobs: Bytes) -> Iterator[Fi
 
 def _stray_parts(database: sqlite3.Connection) -> Iterator[Finding]:
     for id, status, parts in database.execute(_STRAY_PARTS):
-        yield Finding(Kind.STRAY_PARTS, id, f"It is {status}, and {parts} parts of it are kept.")
+        yield Finding(
+            Kind.STRAY_PARTS,
+            id,
+            f"It is {status}, and {parts} of its parts {'is' if parts == 1 else 'are'} kept.",
+        )
 
 
 def _remarks(folder: Folder, blobs: Bytes) -> Iterator[str]:
     for name in blobs.foreign():
         yield f"{name} is none of ours and is left alone."
     if orphans := blobs.set_aside():
+        bytes = counted(sum(it.bytes for it in orphans), "byte")
         yield (
-            f"{len(orphans)} files without a row ({sum(it.bytes for it in orphans)} bytes) are set "
-            f"aside in {BLOBS_FOLDER}/ as *{ORPHAN}; each goes after {KEEP_ORPHANS_DAYS} days."
+            f"{counted(len(orphans), 'file')} without a row ({bytes}) set aside in {BLOBS_FOLDER}/ "
+            f"as *{ORPHAN}; each goes after {KEEP_ORPHANS_DAYS} days."
         )
     if is_known_to_corrupt(sqlite3.sqlite_version_info):
         yield (

@@ -98,7 +98,7 @@ def test_failed_lines_are_told_and_run_again(server: Server, tmp_path: Path) -> 
     told = call(server, "lines", id, "--failed")
     assert told.stdout.split() == [
         *("2", "row-1", "failed", "1"),
-        "attempts",
+        "attempt",
         "400",
         "as",
         "told:",
@@ -145,7 +145,7 @@ def test_what_is_finished_can_be_fetched_before_the_end(server: Server, tmp_path
     failed = call(server, "results", id, "--errors", "-o", str(tmp_path / "e.jsonl"), "--json")
 
     assert so_far.returncode == failed.returncode == 1
-    assert f"{id} is still in progress: 1 lines so far." in so_far.stderr
+    assert f"{id} is still in progress: 1 line so far." in so_far.stderr
     assert answers([json.loads(so_far.stdout)]) == [answer_to("fine")]
     assert json.loads(failed.stdout)["lines"] == 1
     assert [line["custom_id"] for line in read(tmp_path / "e.jsonl")] == ["row-1"]

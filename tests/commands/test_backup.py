@@ -176,7 +176,7 @@ def test_files_that_are_newer_than_a_restored_database_are_kept_and_come_back_wi
     with Server(tmp_path, "http://127.0.0.1:9") as server:
         server.terminate()
     assert (blob.exists(), orphan.read_bytes()) == (False, b"{}\n")
-    assert any("1 files without a row" in told for told in inspect(lived_in.data_dir).remarks)
+    assert any("1 file without a row (3 bytes)" in it for it in inspect(lived_in.data_dir).remarks)
 
     orphan.rename(blob)
     shutil.move(tmp_path / "newer.db", database)

@@ -82,7 +82,7 @@ function tellFigures(begun, first, tokens) {
   const now = performance.now();
   const seconds = Math.max((now - first) / 1000, 0.001);
   const speed = tokens > 1 ? `${((tokens - 1) / seconds).toFixed(1)} tokens/s · ` : "";
-  it("figures").textContent = `${speed}first token after ${((first - begun) / 1000).toFixed(2)} s · ${tokens} tokens`;
+  it("figures").textContent = `${speed}first token after ${((first - begun) / 1000).toFixed(2)} s · ${tokens} ${tokens === 1 ? "token" : "tokens"}`;
 }
 
 // Writes into `words` as it comes; returns the whole text.
