@@ -1,6 +1,7 @@
 """A file of requests on this machine."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -14,22 +15,34 @@ class InputUnusable(Unusable):
     pass
 
 
-class _FirstLine(msgspec.Struct):
+class _Named(msgspec.Struct):
     url: str
 
 
 def first_url(input: Path) -> str:
-    """The endpoint that the first request names: a batch has one. Raises InputUnusable."""
+    """The endpoint that the first line with one names: a batch has one, and its server tells what
+    is wrong with the other lines. Raises InputUnusable.
+    """
     if input.exists() and not input.is_file():
         raise InputUnusable(f"{input} is not a file, and has to be read more than once.")
     try:
         with input.open("rb") as file:
-            first = next((line for line in file if line.strip()), b"")
+            return _first_url(file, input)
     except OSError as error:
         raise InputUnusable(f"{input} can't be read: {error.strerror}.") from error
-    try:
-        return msgspec.json.decode(first.removeprefix(_BYTE_ORDER_MARK), type=_FirstLine).url
-    except BAD_JSON as error:
-        raise InputUnusable(
-            f"The first line of {input} is not a request with a 'url': {error}."
-        ) from error
+
+
+def _first_url(file: BinaryIO, input: Path) -> str:
+    trouble: Exception | None = None
+    for number, line in enumerate(file):
+        try:
+            if line.strip():
+                return _url(line if number else line.removeprefix(_BYTE_ORDER_MARK))
+        except BAD_JSON as error:
+            trouble = trouble or error
+    why = f"No line of {input} is a request with a 'url'"
+    raise InputUnusable(f"{why}; the first: {trouble}." if trouble else f"{why}.") from trouble
+
+
+def _url(line: bytes) -> str:
+    return msgspec.json.decode(line, type=_Named).url

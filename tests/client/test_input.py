@@ -12,3 +12,21 @@ def test_a_pipe_which_can_be_read_but_once_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InputUnusable, match="pipe is not a file"):
         first_url(pipe)
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"\n", b"nonsense\n", b"{}\n", b'{"url": 1}\n', b"\xff\n"], ids=repr
+)
+def test_the_endpoint_is_that_of_the_first_line_with_one(tmp_path: Path, before: bytes) -> None:
+    input = tmp_path / "in.jsonl"
+    input.write_bytes(b"\xef\xbb\xbf" + before + b'{"url": "/a"}\n{"url": "/b"}\n')
+
+    assert first_url(input) == "/a"
+
+
+def test_what_is_wrong_with_the_first_line_is_told_if_no_line_has_one(tmp_path: Path) -> None:
+    input = tmp_path / "in.jsonl"
+    input.write_bytes(b'{"url": 1}\nnonsense\n')
+
+    with pytest.raises(InputUnusable, match=r"No line of .* Expected `str`, got `int`"):
+        first_url(input)

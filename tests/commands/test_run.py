@@ -184,6 +184,17 @@ def test_an_invalid_input_is_refused_line_by_line(tmp_path: Path, standin: Stand
     assert _files(tmp_path) == ["in.jsonl"]
 
 
+def test_a_first_line_that_is_no_request_is_told_with_the_others(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    ended = _run(tmp_path, standin, b"nonsense\n" + _lines(["fine"]) + b"{}\n")
+
+    assert ended.returncode == 2
+    assert "line 1: " in ended.stderr
+    assert "line 2: " not in ended.stderr
+    assert "line 3: " in ended.stderr
+
+
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"\xff\n"])
 def test_an_input_without_a_first_request_is_refused_in_one_sentence(
     tmp_path: Path, standin: StandinProcess, content: bytes
