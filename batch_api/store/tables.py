@@ -241,6 +241,13 @@ class RequestRow(Table):
             postgresql_where=text("state = 'leased'"),
         ),
         CheckConstraint(_one_of("state", RequestState), name="state"),
+        Index(
+            "ix_requests_failed",
+            "batch_number",
+            "line",
+            sqlite_where=text("state = 'failed'"),
+            postgresql_where=text("state = 'failed'"),
+        ),
         CheckConstraint("(state = 'leased') = (leased_until IS NOT NULL)", name="lease"),
         _NEVER_REUSED,
     )

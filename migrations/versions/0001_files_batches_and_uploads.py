@@ -211,6 +211,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("requests", schema=None) as batch_op:
         batch_op.create_index(
+            "ix_requests_failed",
+            ["batch_number", "line"],
+            unique=False,
+            sqlite_where=sa.text("state = 'failed'"),
+            postgresql_where=sa.text("state = 'failed'"),
+        )
+        batch_op.create_index(
             "ix_requests_leased",
             ["batch_number", "leased_until"],
             unique=False,
@@ -426,6 +433,11 @@ def downgrade() -> None:
             "ix_requests_leased",
             sqlite_where=sa.text("state = 'leased'"),
             postgresql_where=sa.text("state = 'leased'"),
+        )
+        batch_op.drop_index(
+            "ix_requests_failed",
+            sqlite_where=sa.text("state = 'failed'"),
+            postgresql_where=sa.text("state = 'failed'"),
         )
 
     op.drop_table("requests")

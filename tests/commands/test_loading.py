@@ -51,7 +51,7 @@ async def test_one_thing_is_said_until_the_model_is_ready(
     said = [line.partition(":")[0] for line in stderr.decode().splitlines()]
     assert job.returncode == 0
     assert said[: said.index("loading the model")] in ([], ["validating"])
-    assert [each for each in said if "waiting" in each] == []
+    assert said.count("in progress, waiting") <= 1  # for the end of the last pause
 
 
 async def test_what_is_ready_once_is_not_said_to_load_again(loads: ScriptedUpstream) -> None:
