@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "batch_api"
 
 _BASIC = {"origins", "waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
 _UPSTREAMS = {"upstream", "upstreams", "unusable"}
-_SERVERS = {"about", "envelope", "metrics", "queries", "__version__"}
+_SERVERS = {"about", "envelope", "metrics", "queries", "remembered", "__version__"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
 MAY_IMPORT = {
     "clock": set(),
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "forbidden": {"errors"},
     "gate": {"envelope", "errors"},
     "about": {"__version__"},
+    "remembered": {"clock"},
     "disconnect": set(),
     "metrics": {"__version__"},
     "standing": set(),
@@ -48,7 +49,7 @@ MAY_IMPORT = {
     "api": {"store", "schemas", "disconnect", "forbidden", "gate"} | _SERVERS | _UPSTREAMS | _BASIC,
     "scheduler": {"store", "schemas", "forbidden", "metrics", "receivers"} | _UPSTREAMS | _BASIC,
     "worker": {"engine", "schemas", "disconnect"} | _SERVERS | _BASIC,
-    "dashboard": {"api", "store", "schemas", "envelope", "__version__"} | _UPSTREAMS | _BASIC,
+    "dashboard": {"api", "store", "schemas"} | _SERVERS | _UPSTREAMS | _BASIC,
 }
 """By part of the package. `cli` and `commands` build the object graph and may import all."""
 

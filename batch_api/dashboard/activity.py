@@ -8,9 +8,9 @@ from fastapi import Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from batch_api.dashboard.pages import View, Viewing, pages
-from batch_api.dashboard.remembered import Remembered
 from batch_api.dashboard.series import Series, series, step_for, summary
 from batch_api.errors import NotFound
+from batch_api.remembered import Remembered
 from batch_api.store import batches, progress
 
 router = pages()
