@@ -37,12 +37,13 @@ class Range:
 
 
 RANGES = {
+    "15m": Range("15 minutes", "15 minutes", 900),
     "1h": Range("1 hour", "hour", 3600),
     "24h": Range("24 hours", "24 hours", 86_400),
     "14d": Range("14 days", "14 days", progress.KEPT_DAYS * 86_400),
 }
 
-Span = Annotated[Literal["1h", "24h", "14d"], Query()]
+Span = Annotated[Literal["15m", "1h", "24h", "14d"], Query()]
 
 _ROWS = (
     ("Completed lines a second", "completed", "each"),
