@@ -156,6 +156,7 @@ def test_what_is_finished_can_be_fetched_before_the_end(server: Server, tmp_path
     assert cancelled.stdout.split()[:2] == [id, "cancelling"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(
     server: Server, tmp_path: Path
 ) -> None:
@@ -196,6 +197,7 @@ def test_who_watches_outlives_a_restart_of_the_server(tmp_path: Path) -> None:
     assert "301 of 301 answered" in stderr.read_text()
 
 
+@pytest.mark.slow
 def test_a_person_sees_a_bar(server: Server, tmp_path: Path) -> None:
     input = write(tmp_path, [f"{SLOW}{n}" for n in range(10)])
     terminal, theirs = pty.openpty()

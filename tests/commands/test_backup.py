@@ -20,6 +20,8 @@ from batch_api.store.repair import repair
 from tests.lived_in import LivedIn, finished
 from tests.server import HasEnded, Server, StandinProcess
 
+pytestmark = pytest.mark.slow
+
 _SECONDS = 60
 _BACKUPS = 2
 SLOWLY = [
@@ -120,7 +122,7 @@ def test_bytes_are_copied_to_another_file_system(lived_in: LivedIn) -> None:
         assert copy.st_nlink == (1 if is_elsewhere else 2)
 
 
-@pytest.mark.parametrize("under", [(), pytest.param(SLOWLY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("under", [(), pytest.param(SLOWLY)])
 def test_a_backup_is_of_one_moment_while_files_come_and_go(
     lived_in: LivedIn, tmp_path: Path, under: Sequence[str]
 ) -> None:

@@ -13,6 +13,8 @@ from tests.dashboard.conftest import ended, line, start, visit
 from tests.server import Server, StandinProcess
 from tests.standin import Fault
 
+pytestmark = pytest.mark.slow
+
 _CHART = "figure.chart canvas"
 _COUNT_PIXELS = """canvas => {
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
