@@ -31,7 +31,7 @@ serve: $(READY) ## Serve the bundled model on http://127.0.0.1:5000/v1
 test: $(READY) ## Set up and run the tests
 	$(IN_PARALLEL)
 
-test-slow: $(READY) ## Crash sweeps and other long suites
+test-slow: $(READY) ## Real processes, browsers, crash sweeps and other long suites
 	$(IN_PARALLEL) -m "slow and not alone"
 	$(BIN)/pytest -m "slow and alone"
 

@@ -13,19 +13,18 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 _LONGEST_FIRST = [
-    "client/test_commands.py",
-    "commands/test_run.py",
-    "test_end_to_end.py",
-    "commands/test_backup.py",
-    "commands/test_serve.py",
-    "test_cli.py",
-    "worker/test_process.py",
-    "test_embeddings_end_to_end.py",
-    "engine/test_engine.py",
-    "engine/test_structured_output.py",
-    "contract/test_input_policy.py",
     "faults/test_kill_at_each_call.py",
     "faults/test_crash_windows.py",
+    "commands/test_run.py",
+    "test_cli.py",
+    "worker/test_process.py",
+    "test_end_to_end.py",
+    "engine/test_engine.py",
+    "scheduler/test_misbehaviour.py",
+    "scheduler/test_dispatcher.py",
+    "contract/test_lines.py",
+    "client/test_commands.py",
+    "test_dialects.py",
 ]
 """So that no process is left alone with one of them at the end."""
 

@@ -16,6 +16,8 @@ from batch_api.commands.serve import WebhooksUnsigned, check_webhooks
 from batch_api.settings import Settings
 from tests.server import Server
 
+pytestmark = pytest.mark.slow
+
 _SECONDS = 60
 
 

@@ -165,6 +165,7 @@ def test_a_secret_of_the_system_prompt_is_remembered_over_turns(model: PreTraine
     assert answer == "violin<|end|>"
 
 
+@pytest.mark.slow
 def test_counting_far_gives_a_long_answer(model: PreTrainedModel) -> None:
     answer = ask(model, user("Count to 99."), longest=600)
 

@@ -179,6 +179,7 @@ def test_a_text_is_answered_at_once(server: Server) -> None:
     assert curl(server, "/health_check") == (200, {"message": "Model healthy"})
 
 
+@pytest.mark.slow
 def test_a_task_survives_a_crash(tmp_path: Path, standin: StandinProcess) -> None:
     with Server(tmp_path, standin.url) as server:
         hangs = Fault(ending="hang", times=1)

@@ -17,6 +17,8 @@ from tests.minilm import DIMENSIONS, MAX_TOKENS, NAME, SENTENCES, linked
 from tests.server import Server
 from tests.worker.process import WorkerProcess
 
+pytestmark = pytest.mark.slow
+
 ENDPOINT: Literal["/v1/embeddings"] = "/v1/embeddings"
 _POLL_SECONDS = 0.1
 _SECONDS = 60

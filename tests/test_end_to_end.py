@@ -39,6 +39,7 @@ def client(server: Server) -> Iterator[OpenAI]:
         yield client
 
 
+@pytest.mark.slow
 def test_an_ordinary_start_gives_no_warning_though_a_batch_waits_for_the_model(
     server: Server, client: OpenAI
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_single_request_that_asks_for_too_much_is_refused_alike(server: Server
             assert (answer.status, json.load(answer)["error"]["param"]) == (400, param), what
 
 
+@pytest.mark.slow
 def test_a_chat_request_is_answered_while_a_batch_runs_and_ahead_of_its_lines(
     client: OpenAI,
 ) -> None:
@@ -241,6 +243,7 @@ def test_the_model_is_listed(client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["demo"]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_requests_and_chats_are_answered(
     server: Server, client: OpenAI
 ) -> None:
@@ -267,6 +270,7 @@ def test_a_killed_worker_is_replaced_and_its_requests_and_chats_are_answered(
     assert len(answer) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_the_worker_ends_with_the_server(tmp_path: Path, end: signal.Signals) -> None:
     with Server(tmp_path) as server:

@@ -12,6 +12,8 @@ from batch_api.errors import Unusable
 from batch_api.failpoints import EXIT_STATUS, WINDOWS, arm
 from tests.server import HasEnded, Server
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(__file__).parents[1] / "batch_api"
 
 

@@ -44,6 +44,7 @@ async def test_a_driver_that_does_not_answer_is_told_in_one_sentence(
         await visible_gpus(timeout_seconds=0.1)
 
 
+@pytest.mark.slow
 def test_a_worker_that_ran_once_is_started_again_whatever_it_ends_with(tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(DEMO_MODEL, model)

@@ -15,6 +15,8 @@ from tests.faults.job import Job
 from tests.receiver import SECRET, Receiver
 from tests.server import Command, Server, StandinProcess, free_port
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).parents[1] / "README.md"
 _CHAT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 

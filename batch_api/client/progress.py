@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from batch_api.client.terminal import shown
-from batch_api.plurals import counted
+from batch_api.in_words import counted
 
 _LINE_SECONDS = 10.0
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from batch_api.client.following import sight_of
 from batch_api.client.terminal import say, shown
+from batch_api.in_words import counted
 from batch_api.lifecycle import BatchStatus
-from batch_api.plurals import counted
 
 if TYPE_CHECKING:
     from openai.types import Batch

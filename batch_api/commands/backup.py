@@ -2,19 +2,18 @@
 
 from pathlib import Path
 
-from batch_api.plurals import counted
+from batch_api.in_words import bytes_in_words, counted
 from batch_api.store.backup import back_up
 from batch_api.store.inspection import inspect
 
-_MIB = 1024 * 1024
 _SOMETHING_IS_WRONG = 1
 
 
 def backup(data_dir: Path, destination: Path) -> int:
     """Says what was copied and returns the exit code. Raises Unusable."""
     done = back_up(data_dir, destination)
-    held = counted(done.files, "file")
-    print(f"{destination} has the database and {held} of {done.bytes / _MIB:.1f} MiB.")
+    held = f"{counted(done.files, 'file')} of {bytes_in_words(done.bytes)}"
+    print(f"{destination} has the database and {held}.")
     found = inspect(destination)
     for finding in found.findings:
         print(f"Wrong in it, as in {data_dir}: {finding.subject}: {finding.what}")

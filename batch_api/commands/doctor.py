@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from batch_api.clock import Clock
-from batch_api.plurals import counted
+from batch_api.in_words import counted
 from batch_api.schemas.ids import line_id
 from batch_api.schemas.lines import unanswered_line
 from batch_api.store.inspecting.findings import Finding

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from batch_api.client.progress import Sight
-from batch_api.plurals import counted
+from batch_api.in_words import counted
 from batch_api.schemas.error_lines import read_error_line
 from batch_api.store.tables import BatchRow
 

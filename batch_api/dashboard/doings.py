@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from batch_api.api.deps import AllParts
 from batch_api.api.readiness import Check
-from batch_api.dashboard.rendering import duration_in_words
+from batch_api.in_words import counted, duration_in_words
 from batch_api.lifecycle import BatchStatus
-from batch_api.plurals import counted
 from batch_api.store.tables import BatchRow
 
 _PATIENCE_SECONDS = 2.0

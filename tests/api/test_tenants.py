@@ -368,6 +368,7 @@ async def test_every_other_route_needs_a_key(site: Site) -> None:
             assert answer.status == (303 if route in PAGES else 401), route
 
 
+@pytest.mark.slow
 @settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -155,6 +156,7 @@ def test_what_is_finished_can_be_fetched_before_the_end(server: Server, tmp_path
     assert cancelled.stdout.split()[:2] == [id, "cancelling"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(
     server: Server, tmp_path: Path
 ) -> None:
@@ -195,6 +197,7 @@ def test_who_watches_outlives_a_restart_of_the_server(tmp_path: Path) -> None:
     assert "301 of 301 answered" in stderr.read_text()
 
 
+@pytest.mark.slow
 def test_a_person_sees_a_bar(server: Server, tmp_path: Path) -> None:
     input = write(tmp_path, [f"{SLOW}{n}" for n in range(10)])
     terminal, theirs = pty.openpty()
@@ -220,7 +223,7 @@ def test_a_person_sees_a_bar(server: Server, tmp_path: Path) -> None:
         (("watch", "batch_1"), "No batch found with id 'batch_1'."),
         (("results", "../../health"), "Not Found"),
         (("submit", "nowhere.jsonl"), "nowhere.jsonl can't be read: No such file or directory."),
-        (("submit", __file__), "is not a request with a 'url'"),
+        (("submit", __file__), "is a request with a 'url'; the first: "),
         (("watch", "batch_1", "-o", "nowhere/out.jsonl"), "There is no folder"),
     ],
 )
@@ -279,6 +282,7 @@ def test_a_server_tells_how_it_stands(server: Server) -> None:
 
     assert told.returncode == 0, told.stderr
     assert f"{server.url}/v1 is ready" in told.stdout
+    assert re.search(r"^disk +ok free=\d+(\.\d)?[KMGT]iB min_free=", told.stdout, re.MULTILINE)
     assert MODEL in told.stdout
     report = json.loads(for_programs.stdout)
     assert report["checks"]["upstreams"]["status"] == "ok"

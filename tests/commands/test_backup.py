@@ -20,6 +20,8 @@ from batch_api.store.repair import repair
 from tests.lived_in import LivedIn, finished
 from tests.server import HasEnded, Server, StandinProcess
 
+pytestmark = pytest.mark.slow
+
 _SECONDS = 60
 _BACKUPS = 2
 SLOWLY = [
@@ -120,7 +122,7 @@ def test_bytes_are_copied_to_another_file_system(lived_in: LivedIn) -> None:
         assert copy.st_nlink == (1 if is_elsewhere else 2)
 
 
-@pytest.mark.parametrize("under", [(), pytest.param(SLOWLY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("under", [(), pytest.param(SLOWLY)])
 def test_a_backup_is_of_one_moment_while_files_come_and_go(
     lived_in: LivedIn, tmp_path: Path, under: Sequence[str]
 ) -> None:
@@ -176,7 +178,7 @@ def test_files_that_are_newer_than_a_restored_database_are_kept_and_come_back_wi
     with Server(tmp_path, "http://127.0.0.1:9") as server:
         server.terminate()
     assert (blob.exists(), orphan.read_bytes()) == (False, b"{}\n")
-    assert any("1 file without a row (3 bytes)" in it for it in inspect(lived_in.data_dir).remarks)
+    assert any("1 file without a row (3 B)" in it for it in inspect(lived_in.data_dir).remarks)
 
     orphan.rename(blob)
     shutil.move(tmp_path / "newer.db", database)

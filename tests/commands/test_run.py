@@ -18,6 +18,8 @@ from tests.receiver import Receiver
 from tests.server import StandinProcess
 from tests.standin import MODEL, Fault, answer_to
 
+pytestmark = pytest.mark.slow
+
 _POLL_SECONDS = 0.02
 _SECONDS = 60
 

@@ -18,6 +18,8 @@ from tests.minilm import linked
 from tests.server import Server, StandinProcess
 from tests.standin import answer_to
 
+pytestmark = pytest.mark.slow
+
 _POLL_SECONDS = 0.05
 _SECONDS = 60
 

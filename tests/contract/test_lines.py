@@ -107,6 +107,7 @@ async def half_read(live: Live) -> AsyncIterator[tuple[Batch, AsyncIterator[byte
         yield batch, answer.content.iter_any()
 
 
+@pytest.mark.slow
 async def test_a_batch_that_ends_while_its_results_are_read_gives_each_line_once(
     live: Live,
 ) -> None:
@@ -120,6 +121,7 @@ async def test_a_batch_that_ends_while_its_results_are_read_gives_each_line_once
     assert json.loads(content.splitlines()[-1])["error"]["code"] == "batch_cancelled"
 
 
+@pytest.mark.slow
 async def test_results_of_a_batch_that_is_deleted_meanwhile_are_cut_off(live: Live) -> None:
     async with half_read(live) as (batch, chunks):
         await anext(chunks)

@@ -18,6 +18,8 @@ from tests.server import Server, StandinProcess
 from tests.standin import HALF, MODEL, NO_FAULT, RESET, Fault
 from tests.worker.process import WorkerProcess
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-secret-key-of-the-operator"
 SECRET = "xyzzy"  # is in all that is a client's or a model's
 FAULTS = {

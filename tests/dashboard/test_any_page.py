@@ -12,6 +12,8 @@ from tests.dashboard.probes import CONTRASTS, NAMELESS, TWICE
 from tests.server import Server
 from tests.standin import Fault
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "<script>document.title = 'taken over'</script>"
 IMAGE = "<img src=x onerror=\"document.title = 'taken over'\">"
 RIGHT_TO_LEFT = "\u202egpj.exe\u202c"
@@ -21,10 +23,6 @@ REFUSED = Fault(status=400, body=f'{{"error": {{"message": "no {IMAGE.replace(ch
 
 PAGES = ["list", "new", "new of a file", "batch", "failed batch", "line", "refused line"]
 PAGES += ["activity", "workers", "storage", "playground"]
-FEW_PAGES = [
-    pytest.param(name, marks=[] if name in ("list", "batch") else pytest.mark.slow)
-    for name in PAGES
-]
 SMALLEST_CONTRAST = 4.5
 
 
@@ -83,7 +81,7 @@ def test_what_others_have_written_stays_text(page: Page, shown: Shown, name: str
     assert "taken over" not in page.title()
 
 
-@pytest.mark.parametrize("name", FEW_PAGES)
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_fits_a_phone(browser: Browser, server: Server, shown: Shown, name: str) -> None:
     with visit(browser, server.url, viewport={"width": 390, "height": 844}) as (page, _):
         page.goto(shown.addresses[name])
@@ -91,7 +89,7 @@ def test_a_page_fits_a_phone(browser: Browser, server: Server, shown: Shown, nam
         assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-@pytest.mark.parametrize("name", FEW_PAGES)
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_can_be_used_without_seeing_it(page: Page, shown: Shown, name: str) -> None:
     page.goto(shown.addresses[name])
 
@@ -107,7 +105,7 @@ def test_a_page_can_be_used_without_seeing_it(page: Page, shown: Shown, name: st
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", FEW_PAGES)
+@pytest.mark.parametrize("name", PAGES)
 def test_text_stands_out_in_light_and_dark(
     browser: Browser, server: Server, shown: Shown, name: str, scheme: Literal["light", "dark"]
 ) -> None:

@@ -13,6 +13,8 @@ from tests.dashboard.conftest import Watch, answered, ended, line, start, visit
 from tests.server import Server, StandinProcess
 from tests.standin import HANG, NO_FAULT, Fault, answer_to
 
+pytestmark = pytest.mark.slow
+
 REFUSED = Fault(status=400)
 CANCELLED = re.compile("(The batch is )?cancell(ing|ed)")
 """Sooner or later."""
@@ -183,7 +185,6 @@ def test_a_list_with_nothing_in_it_says_why(
     watch.complaints = [it for it in watch.complaints if "status of 400" not in it]
 
 
-@pytest.mark.slow
 def test_what_is_left_of_a_cancelled_batch_is_continued(page: Page, client: OpenAI) -> None:
     held_up = Fault(ending="hang", times=1)
     old = answered(client, start(client, line("done") + line("left", f"{held_up}left")), 1)
@@ -214,7 +215,6 @@ def test_a_file_that_is_there_becomes_another_batch(page: Page, client: OpenAI) 
     assert client.batches.retrieve(id_of(page)).input_file_id == file.id
 
 
-@pytest.mark.slow
 def test_a_compressed_file_is_sent_as_what_is_in_it(
     page: Page, client: OpenAI, file_named: FileNamed
 ) -> None:
@@ -246,7 +246,6 @@ def test_a_list_that_is_open_shows_new_batches_and_how_they_go_on(
     expect(page.get_by_role("link", name="New batch")).to_be_focused()
 
 
-@pytest.mark.slow
 def test_lists_can_be_narrowed_and_turned(page: Page, client: OpenAI) -> None:
     content = b'{"is": "no request"}\n'
     failed = [ended(client, start(client, content)).id for _ in range(26)]
@@ -297,7 +296,6 @@ def test_what_a_line_says_is_opened_and_stays_open(page: Page, client: OpenAI) -
     expect(raw).to_contain_text('"content":"question"')
 
 
-@pytest.mark.slow
 def test_a_server_that_is_away_is_said_and_what_is_shown_is_right_afterwards(
     browser: Browser, standin: StandinProcess, tmp_path: Path
 ) -> None:

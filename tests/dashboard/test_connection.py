@@ -11,6 +11,8 @@ from tests.api import keys
 from tests.dashboard.conftest import visit
 from tests.server import Server, StandinProcess
 
+pytestmark = pytest.mark.slow
+
 HIDE = """hidden => {
   Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
   document.dispatchEvent(new Event("visibilitychange"));

@@ -13,6 +13,8 @@ from tests.dashboard.conftest import visit
 from tests.server import Server, StandinProcess
 from tests.standin import Fault
 
+pytestmark = pytest.mark.slow
+
 _ANSWER = "li.assistant p"
 
 

@@ -15,6 +15,8 @@ from tests.api import keys
 from tests.dashboard.conftest import Watch, ended, line, start, visit
 from tests.server import Server, StandinProcess
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Locked:
@@ -117,7 +119,6 @@ def test_who_signs_out_is_out(page: Page, locked: Locked) -> None:
     assert page.context.cookies() == []
 
 
-@pytest.mark.slow
 def test_a_session_outlives_a_restart_and_ends_when_its_key_is_revoked(
     page: Page, watch: Watch, locked: Locked
 ) -> None:

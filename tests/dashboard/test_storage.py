@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 from openai import OpenAI
 from playwright.sync_api import Browser, Page, expect
 
 from tests.dashboard.conftest import line, visit
 from tests.server import Server, StandinProcess
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_largest_files_can_be_deleted_there(page: Page, client: OpenAI) -> None:

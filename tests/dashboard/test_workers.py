@@ -11,6 +11,8 @@ from tests.dashboard.conftest import Watch, visit
 from tests.dashboard.workers import answering, vllm
 from tests.server import Server, StandinProcess
 
+pytestmark = pytest.mark.slow
+
 EVIL = "<img src=x onerror=alert(1)>"
 
 

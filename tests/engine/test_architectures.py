@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM
 from batch_api.engine.engine import Engine
 from tests.engine.conftest import ARCHITECTURES, MakeModel, finish, greedy
 
+pytestmark = pytest.mark.slow
+
 
 def generate(folder: Path, prompt: list[int], new: int) -> list[int]:
     auto: Any = AutoModelForCausalLM

@@ -38,6 +38,7 @@ def alone(engine: Engine, sequence: Sequence) -> list[int]:
     return copy.tokens
 
 
+@pytest.mark.slow
 def test_64_requests_at_once_get_the_answers_they_get_one_by_one(llama: Path) -> None:
     engine = Engine.load(str(llama), dtype="float32", max_sequences=64, max_length=128)
     sequences = mixed(64)

@@ -54,6 +54,7 @@ def mixed_options(random: Random) -> dict[str, Any]:
     return drawn
 
 
+@pytest.mark.slow
 def test_64_requests_with_all_parameters_get_the_answers_they_get_one_by_one(llama: Path) -> None:
     engine = Engine.load(str(llama), dtype="float32", max_sequences=64, max_length=128)
     random = Random(1)

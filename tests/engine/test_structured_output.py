@@ -100,6 +100,7 @@ def test_an_object_that_is_cut_is_said_to_be_cut(any_engine: Engine) -> None:
             assert (each.finish_reason, len(each.tokens)) == (FinishReason.LENGTH, 60)
 
 
+@pytest.mark.slow
 def test_64_at_once_some_held_to_grammars_get_the_answers_they_get_one_by_one(
     one_engine: Engine,
 ) -> None:

@@ -34,6 +34,8 @@ from tests.receiver import HANG, SECRET, Receiver
 from tests.server import Server, StandinProcess
 from tests.standin import Fault
 
+pytestmark = pytest.mark.slow
+
 _FIVE = [f"line-{number}" for number in range(5)]
 _MAX_IN_FLIGHT = 2
 _POLL_SECONDS = 0.02
@@ -116,7 +118,6 @@ def test_cancel_event_lost(stage: Stage) -> None:
     assert stage.served_times == [1, 1, 0, 0, 0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["goes on", "is killed"])
 def test_cancel_reverted(stage: Stage, ending: str) -> None:
     """A batch that is cancelled while it is validated is not started by who validates it."""
@@ -132,7 +133,6 @@ def test_cancel_reverted(stage: Stage, ending: str) -> None:
     assert stage.served_times == [0] * 5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("window", ["cancel_racing_completion", "terminal_overwrite"])
 def test_cancel_racing_completion(stage: Stage, window: str) -> None:
     """Cancelled with its answers at hand, or its files written: both are kept, and the cancel."""
@@ -149,7 +149,6 @@ def test_cancel_racing_completion(stage: Stage, window: str) -> None:
     assert batch.request_counts.completed == len(job.custom_ids)
 
 
-@pytest.mark.slow
 def test_terminal_overwrite(stage: Stage) -> None:
     """A finalizer sleeps while another one ends the batch: its end and its files stay."""
     late, after = Job(_FIVE), Job(["after"])
@@ -182,7 +181,6 @@ async def _finalize_elsewhere(data_dir: Path) -> None:
     await database.close()
 
 
-@pytest.mark.slow
 def test_worker_crash_strands_job(stage: Stage) -> None:
     """The worker dies, and the server before it gives the line back: the line runs all the same."""
     stage.standin.set_fault(Fault(ending="hang"))
@@ -200,7 +198,6 @@ def test_worker_crash_strands_job(stage: Stage) -> None:
     assert stage.served_times == [2, 1, 1, 1, 1]
 
 
-@pytest.mark.slow
 def test_orphaned_blob(stage: Stage) -> None:
     """The bytes of a file that nobody was told of are set aside at the next start."""
     job = Job(_FIVE)
@@ -217,7 +214,6 @@ def test_orphaned_blob(stage: Stage) -> None:
         job.complete(server, client)
 
 
-@pytest.mark.slow
 def test_finalization_strand(stage: Stage) -> None:
     """The files are written and the end is not: the same files are written again, byte for byte."""
     job = Job(_FIVE, faults={_FIVE[2]: Fault(status=400)})
@@ -237,7 +233,6 @@ def test_finalization_strand(stage: Stage) -> None:
     assert stage.served_times == [1] * 5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("window", ["cancel_racing_completion", "duplicate_execution"])
 def test_duplicate_execution(stage: Stage, window: str) -> None:
     """Killed before or after a group's commit: what was in flight runs again, and nothing else."""
@@ -257,7 +252,6 @@ def test_duplicate_execution(stage: Stage, window: str) -> None:
     assert stage.served_times == [1 + (id in in_flight) for id in _FIVE]
 
 
-@pytest.mark.slow
 def test_recovery_crash_loop(stage: Stage) -> None:
     """However often a server dies while it recovers, the next one knows all that was known."""
     job = Job(_FIVE, faults={id: Fault(delay_ms=200) for id in _FIVE})
@@ -278,7 +272,6 @@ def test_recovery_crash_loop(stage: Stage) -> None:
     assert max(stage.served_times) <= 2
 
 
-@pytest.mark.slow
 def test_zombie_owner_burns_inference(stage: Stage) -> None:
     """Who stalls for longer than its leases lets go of the requests, and of their late answers."""
     hangs_once = Fault(ending="hang", times=1)
@@ -309,7 +302,6 @@ def test_webhook_lost(stage: Stage, receiver: Receiver) -> None:
         assert [heard.batch_id(client) for heard in receiver.heard] == [job.batch_id]
 
 
-@pytest.mark.slow
 def test_webhook_told_twice(stage: Stage, receiver: Receiver) -> None:
     """The server died before it had recorded the answer: it is told again, under the same id."""
     job = Job(_FIVE)
@@ -326,7 +318,6 @@ def test_webhook_told_twice(stage: Stage, receiver: Receiver) -> None:
     assert first.id == second.id
 
 
-@pytest.mark.slow
 def test_a_server_that_is_killed_while_a_receiver_hangs_tells_it_again(
     stage: Stage, receiver: Receiver
 ) -> None:
@@ -346,7 +337,6 @@ def _told(receiver: Receiver) -> dict[str, Any]:
     return {"webhook_urls": json.dumps([receiver.url()]), "webhook_secret": SECRET}
 
 
-@pytest.mark.slow
 def test_replicas_execute_once(stage: Stage) -> None:
     """Of two servers that start at once on one folder, one runs what is there, the other none."""
     job = Job(_FIVE)
@@ -370,7 +360,6 @@ def test_replicas_execute_once(stage: Stage) -> None:
     assert stage.served_times == [1] * 5
 
 
-@pytest.mark.slow
 def test_a_validation_that_is_killed_starts_again(stage: Stage) -> None:
     job = Job(_FIVE)
     with stage.served("cancel_reverted=sleep:60000") as (server, client):

@@ -14,6 +14,8 @@ from tests.faults.test_full_disk import TROUBLE, readiness, serving, wait_for
 from tests.server import HasEnded, Server, StandinProcess
 from tests.standin import Fault
 
+pytestmark = pytest.mark.slow
+
 LINE = b'{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {}}\n'
 
 
@@ -33,7 +35,6 @@ def held(server: Server) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-@pytest.mark.slow
 def test_while_another_program_holds_the_database_writing_waits_and_reading_works(
     tmp_path: Path, standin: StandinProcess
 ) -> None:
@@ -60,7 +61,6 @@ def test_while_another_program_holds_the_database_writing_waits_and_reading_work
     assert max(standin.served().values()) == 1
 
 
-@pytest.mark.slow
 def test_a_server_does_not_start_on_a_database_that_another_program_holds(
     tmp_path: Path, standin: StandinProcess
 ) -> None:

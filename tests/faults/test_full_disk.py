@@ -20,6 +20,8 @@ from tests.faults.job import Job
 from tests.server import HasEnded, Server, StandinProcess
 from tests.standin import Fault
 
+pytestmark = pytest.mark.slow
+
 TROUBLE = "the disk is full or the database busy"
 LINE = b'{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {}}\n'
 _SECONDS = 60
@@ -120,7 +122,6 @@ def blobs(server: Server) -> set[str]:
 
 
 @needs_mount
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("left", [0, 256, 512, 1024, 2048, 2304, 2560, 2816])
 def test_a_batch_survives_a_disk_that_is_full_at_any_stage(
@@ -157,7 +158,6 @@ def file_ids(server: Server) -> set[str]:
         return {id for (id,) in connection.execute("SELECT id FROM files")}
 
 
-@pytest.mark.slow
 def test_without_room_for_its_files_a_batch_stays_finalizing_and_then_completes(
     tmp_path: Path, standin: StandinProcess
 ) -> None:
@@ -222,7 +222,6 @@ def test_below_its_mark_nothing_comes_in_and_below_half_of_it_nothing_is_sent(
 
 
 @needs_mount
-@pytest.mark.slow
 def test_a_file_that_would_not_leave_the_mark_free_is_refused_before_and_while_it_comes(
     tmp_path: Path, standin: StandinProcess, disk: SmallDisk
 ) -> None:
@@ -257,7 +256,6 @@ def upload_unannounced(server: Server, content: bytes) -> int:
 
 
 @needs_mount
-@pytest.mark.slow
 def test_a_server_does_not_start_in_a_folder_that_is_read_only(
     tmp_path: Path, standin: StandinProcess, disk: SmallDisk
 ) -> None:
@@ -277,7 +275,6 @@ def test_a_server_does_not_start_in_a_folder_that_is_read_only(
 
 
 @needs_mount
-@pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 16 * 1024])
 def test_on_a_full_disk_a_server_starts_or_says_why_not(
     tmp_path: Path, standin: StandinProcess, disk: SmallDisk, left: int

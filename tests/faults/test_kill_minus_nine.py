@@ -16,6 +16,8 @@ from tests.faults.job import Job
 from tests.faults.remains import Remains, read_remains
 from tests.server import Server, StandinProcess
 
+pytestmark = pytest.mark.slow
+
 _MANY = int(os.environ.get("CRASH_KILLS", "20"))
 _MAX_IN_FLIGHT = 16
 _KILLED_WHILE_STARTING = 0.2
@@ -25,7 +27,6 @@ def test_a_batch_survives_a_few_kills(tmp_path: Path, seed: int) -> None:
     _run(tmp_path, lines=300, kills=3, delay_ms=80, longest_life_seconds=1.0, seed=seed)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(30 * _MANY)
 def test_a_batch_survives_many_kills(tmp_path: Path, seed: int) -> None:
     _run(

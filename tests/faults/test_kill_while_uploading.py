@@ -5,8 +5,12 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from batch_api.store.inspection import inspect
 from tests.server import Server
+
+pytestmark = pytest.mark.slow
 
 _MIB = 1024 * 1024
 _POLL_SECONDS = 0.02

@@ -15,7 +15,10 @@ from tests.faults.strace import Call, Step, answer, calls, check_order, first, t
 from tests.server import Server, StandinProcess
 from tests.standin import MODEL, Fault
 
-pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace"),
+]
 
 _WAL = "/batch-api.db-wal>"
 _SYNCED = then("fdatasync", _WAL)

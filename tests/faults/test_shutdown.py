@@ -18,6 +18,8 @@ from tests.faults.job import Job
 from tests.server import Server, StandinProcess
 from tests.standin import HANG, NO_FAULT, Fault
 
+pytestmark = pytest.mark.slow
+
 _GRACE_SECONDS = 2
 _LONG_SECONDS = 600
 _BUSY_MACHINE_SECONDS = 40

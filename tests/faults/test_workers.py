@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.faults.job import Job
 from tests.server import Server, StandinProcess
 from tests.standin import ENDLESS
+
+pytestmark = pytest.mark.slow
 
 _MIB = 1024 * 1024
 _SECONDS = 60

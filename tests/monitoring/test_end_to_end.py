@@ -16,6 +16,8 @@ from tests.monitoring.rules import named_in_alerts, named_in_dashboard
 from tests.scraping import Scrape
 from tests.server import Server
 
+pytestmark = pytest.mark.slow
+
 _CHAT = "/v1/chat/completions"
 _LINES = 30
 _SECONDS = 60

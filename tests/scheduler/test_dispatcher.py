@@ -206,7 +206,7 @@ async def test_an_upstream_that_cannot_be_reached_is_waited_for(
     standin = Standin()
     assert await attempts(site, 5) == [0] * 5
     await site.janitor.recover()
-    async with await standin.listen(free_port):
+    async with standin.listening(free_port):
         assert (await site.run(number)).completed == 5
         await upstreams.close()
     assert standin.stats.received == 5
@@ -356,7 +356,7 @@ async def test_nothing_is_sent_under_a_lease_that_ran_out(site: Site, free_port:
         await until(lambda: scheduler.waits_for is not None)
         ran_out_at = (await rows.request(site.database, 1)).leased_until
         site.clock.steady += site.settings.lease_seconds
-        async with await standin.listen(free_port):
+        async with standin.listening(free_port):
             received = 0  # when it was looked for the last time
             while (await rows.request(site.database, 1)).leased_until == ran_out_at:
                 assert received == 0

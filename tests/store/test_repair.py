@@ -78,6 +78,7 @@ def test_the_database_is_kept_as_it_was_each_time(lived_in: LivedIn) -> None:
             assert database.execute("SELECT max(completed) FROM batches").fetchone() == (completed,)
 
 
+@pytest.mark.slow
 def test_a_folder_whose_server_runs_is_left_alone(lived_in: LivedIn) -> None:
     with Server(lived_in.data_dir.parent, "http://127.0.0.1:9"):
         lived_in.blob("file-orphan").touch()
@@ -141,6 +142,7 @@ def hide_under_another(files: Path) -> None:
     (files / "file-of-another-server").touch()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [hide, hide_under_an_empty_one, hide_under_another])
 def test_files_on_a_disk_that_is_not_mounted_are_not_forgotten(
     lived_in: LivedIn, damage: Callable[[Path], None]
@@ -266,6 +268,7 @@ def test_stray_answers_go(lived_in: LivedIn) -> None:
     assert counts(lived_in, lived_in.running.id) == ("in_progress", 2, 0)
 
 
+@pytest.mark.slow
 def test_a_server_goes_on_with_what_was_mended(lived_in: LivedIn, tmp_path: Path) -> None:
     id = lived_in.running.id
     lived_in.execute("DELETE FROM answers")

@@ -11,7 +11,7 @@ import msgspec
 
 from tests.server import Program, free_port
 
-_END_SECONDS = 30
+_END_SECONDS = 100
 
 
 class WorkerProcess(Program):

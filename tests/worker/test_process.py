@@ -21,6 +21,8 @@ from batch_api.settings import DEMO_MODEL
 from tests.server import free_port
 from tests.worker.process import run, running, wait
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 _POLL_SECONDS = 0.01
 
