@@ -67,7 +67,7 @@ def test_a_backup_of_a_server_at_work_is_whole_and_another_goes_on_with_its_batc
     restored = tmp_path / "restored"
     with Server(tmp_path, "http://127.0.0.1:9"):
         told = backup(lived_in.data_dir, restored / "data", code=0)
-        assert told == f"{restored}/data has the database and 10 files of 0.0 MiB.\n"
+        assert told == f"{restored}/data has the database and 10 files of 4.9 KiB.\n"
         assert {it.name for it in (restored / "data").iterdir()} == {"batch-api.db", "files"}
         assert is_right(restored / "data")
 
