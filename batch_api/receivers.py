@@ -15,6 +15,8 @@ from yarl import URL
 from batch_api.upstream import retry_after_seconds
 
 _TIMEOUT_SECONDS = 10.0
+_KEEP_SECONDS = 1.0
+"""A connection is for a backlog; one that waits for longer may just be closed on the other side."""
 _READ_BYTES = 4096
 """Of an answer, or a little more: only its head is looked at."""
 _LONGEST_WISH_SECONDS = 6 * 3600.0
@@ -46,8 +48,7 @@ class Receivers:
         """`secret`: `whsec_` and base64."""
         self._key = b64decode(secret.removeprefix("whsec_"))
         self._session = aiohttp.ClientSession(
-            # One connection each: a receiver hears of us too seldom to keep one open.
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=timeout_seconds),
             auto_decompress=False,
@@ -76,7 +77,7 @@ class Receivers:
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Reception(_in_words(error))
-        response.close()
+        response.release()  # closes it, unless all of its body has come with the head
         return _reception(response.status, response.headers)
 
     def _headers(self, message: Message, timestamp: int) -> dict[str, str]:
