@@ -44,9 +44,9 @@ class Reception:
 class Receivers:
     """To be used as a context: leaving it closes all connections."""
 
-    def __init__(self, secret: str, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
-        """`secret`: `whsec_` and base64."""
-        self._key = b64decode(secret.removeprefix("whsec_"))
+    def __init__(self, secrets: str, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
+        """`secrets`: `whsec_` and base64; of several, with spaces between them, each one signs."""
+        self._keys = [b64decode(secret.removeprefix("whsec_")) for secret in secrets.split()]
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -83,13 +83,13 @@ class Receivers:
     def _headers(self, message: Message, timestamp: int) -> dict[str, str]:
         """As https://www.standardwebhooks.com has them."""
         signed = b"%s.%d.%s" % (message.id.encode(), timestamp, message.body)
-        signature = b64encode(hmac.digest(self._key, signed, hashlib.sha256)).decode()
+        digests = [hmac.digest(key, signed, hashlib.sha256) for key in self._keys]
         return {
             "content-type": "application/json",
             "user-agent": "batch-api",
             "webhook-id": message.id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": f"v1,{signature}",
+            "webhook-signature": " ".join(f"v1,{b64encode(it).decode()}" for it in digests),
         }
 
 

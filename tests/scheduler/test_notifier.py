@@ -30,6 +30,7 @@ from tests.store import rows
 
 BROKEN = Reply(500)
 ANOTHER_SECRET = "whsec_YW5vdGhlciBzZWNyZXQgb2Ygbm9ib2R5IGVsc2UgYXQgYWxs"
+NOBODYS_SECRET = "whsec_YSBzZWNyZXQgdGhhdCBub2JvZHkgZXZlciBzaWducyB3aXRo"
 TOKEN = "xyzzy"
 DAY = 86_400.0
 _TIMEOUT_SECONDS = 20.0
@@ -81,11 +82,16 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    site: Site, receiver: Receiver, *, timeout_seconds: float = _TIMEOUT_SECONDS, **settings: Any
+    site: Site,
+    receiver: Receiver,
+    *,
+    secret: str = SECRET,
+    timeout_seconds: float = _TIMEOUT_SECONDS,
+    **settings: Any,
 ) -> AsyncIterator[Stage]:
     told = {"webhook_urls": (receiver.url(),), "webhook_hosts": (receiver.host,), **settings}
     site.clock.wall = time.time()  # signatures must not be old
-    async with Receivers(SECRET, timeout_seconds=timeout_seconds) as receivers:
+    async with Receivers(secret, timeout_seconds=timeout_seconds) as receivers:
         settled = site.settings.model_copy(update=told)
         yield Stage(replace(site, settings=settled, receivers=receivers), receiver)
 
@@ -150,6 +156,22 @@ async def test_what_another_secret_signed_or_somebody_changed_is_not_unwrapped(
     ]:
         with pytest.raises(InvalidWebhookSignatureError):
             forged.unwrap(sdk, secret)
+
+
+async def test_while_secrets_change_whoever_has_the_old_or_the_new_one_unwraps(
+    site: Site, receiver: Receiver, sdk: OpenAI
+) -> None:
+    async with staged(site, receiver, secret=f"{ANOTHER_SECRET} {SECRET}") as stage:
+        await stage.end("batch_1")
+        await stage.site.notifier.deliver_once()
+
+    (heard,) = receiver.heard
+    told = [heard.unwrap(sdk, secret) for secret in (ANOTHER_SECRET, SECRET)]
+    assert [it.type for it in told] == ["batch.failed"] * 2
+    signatures = heard.signature.split(" ")
+    assert [it.partition(",")[0] for it in signatures] == ["v1", "v1"]
+    with pytest.raises(InvalidWebhookSignatureError):
+        heard.unwrap(sdk, NOBODYS_SECRET)
 
 
 async def test_what_was_not_taken_is_sent_again_under_its_id_with_a_fresh_signature(
