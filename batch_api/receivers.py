@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import socket
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
+from batch_api.lookups import Lookups, LookUp
 from batch_api.upstream import retry_after_seconds
 
 _TIMEOUT_SECONDS = 10.0
@@ -44,11 +46,19 @@ class Reception:
 class Receivers:
     """To be used as a context: leaving it closes all connections."""
 
-    def __init__(self, secrets: str, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        secrets: str,
+        *,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+        look_up: LookUp = socket.getaddrinfo,
+    ) -> None:
         """`secrets`: `whsec_` and base64; of several, with spaces between them, each one signs."""
         self._keys = [b64decode(secret.removeprefix("whsec_")) for secret in secrets.split()]
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SECONDS),
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=_KEEP_SECONDS, resolver=Lookups(look_up)
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=timeout_seconds),
             auto_decompress=False,
