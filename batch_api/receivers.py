@@ -13,7 +13,7 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
-from batch_api.lookups import Lookups, LookUp
+from batch_api.lookups import LookUp, Lookups
 from batch_api.upstream import retry_after_seconds
 
 _TIMEOUT_SECONDS = 10.0

@@ -1,6 +1,6 @@
 """Statements on `deliveries`: who is yet to hear of a batch's end, and who has heard."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -137,6 +137,11 @@ async def record(
             values,
         )
     return recorded
+
+
+async def of_batch(session: AsyncSession, batch_id: str) -> Sequence[DeliveryRow]:
+    rows = select(DeliveryRow).where(DeliveryRow.batch_id == batch_id).order_by(DeliveryRow.number)
+    return (await session.scalars(rows)).all()
 
 
 async def drop_old(session: AsyncSession, *, over_before: float, limit: int) -> int:
