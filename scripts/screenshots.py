@@ -1,9 +1,12 @@
 """`make screenshots`: pictures of every page, over a server in which something has happened.
 
-All go to build/screenshots; the few that README shows, to docs/screenshots.
+All go to build/screenshots; the few that README shows, to docs/screenshots. With `--minutes 12` it
+is busy for so long before, and charts have something to show.
 """
 
+import argparse
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -29,7 +32,7 @@ PAGES = {
     "failed-batch": "/batches/{failed}",
     "line": "/batches/{completed}/lines/1",
     "new": "/new",
-    "activity": "/activity",
+    "activity": "/activity?range=15m",
     "workers": "/workers",
     "storage": "/storage",
     "playground": "/playground",
@@ -46,16 +49,28 @@ _FINAL = ("completed", "failed", "expired", "cancelled")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=0, help="that the server works before")
+    options = parser.parse_args()
     for folder in (EVERYTHING, SHOWN):
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as data, _server(Path(data)) as url:
         client = OpenAI(base_url=f"{url}/v1", api_key="none")
+        _keep_busy(client, seconds=60 * options.minutes)
         ids = _live(client)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             for size in SIZES:
                 for scheme in ("light", "dark"):
                     _take_all(browser, url, ids, size=size, scheme=scheme)
+
+
+def _keep_busy(client: OpenAI, *, seconds: float) -> None:
+    """With batches of all sizes, and now and then with nothing."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        _wait(client, _start(client, _questions(random.randrange(50, 400))))
+        time.sleep(random.uniform(0, 20))
 
 
 def _live(client: OpenAI) -> Mapping[str, str]:

@@ -1,8 +1,8 @@
-"""A server in the test's own loop, with the connections and the gate that the commands have."""
+"""Servers and clients of raw connections in a test's own loop, which leave none behind."""
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ from batch_api.commands.listening import bind, listen
 
 @asynccontextmanager
 async def listening(app: ASGIApp, **options: Any) -> AsyncIterator[int]:
-    """Its port; `options` are those of `listen`."""
+    """Its port; with the connections and the gate that the commands have, and their options."""
     over = asyncio.Event()
     with bind("127.0.0.1", 0) as listener:
         async with asyncio.TaskGroup() as group:
@@ -22,6 +22,31 @@ async def listening(app: ASGIApp, **options: Any) -> AsyncIterator[int]:
                 yield listener.getsockname()[1]
             finally:
                 over.set()
+
+
+@asynccontextmanager
+async def answering(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """The URL of one that does this to each connection, and hangs up."""
+    writers: set[asyncio.StreamWriter] = set()
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
+        with suppress(ConnectionError):
+            await answer(reader, writer)
+            writer.close()
+            await writer.wait_closed()
+        writers.discard(writer)
+
+    server = await asyncio.start_server(note, "127.0.0.1", 0)
+    try:
+        host, port = server.sockets[0].getsockname()
+        yield f"http://{host}:{port}"
+    finally:
+        server.close()
+        for writer in list(writers):
+            await hang_up(writer)
 
 
 @asynccontextmanager
@@ -41,9 +66,14 @@ async def connected(
         writer.write(begun)
         yield reader, writer
     finally:
-        writer.transport.abort()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+        await hang_up(writer)
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """At once, whatever is still to be written."""
+    writer.transport.abort()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def said_to(port: int, request: bytes) -> bytes:

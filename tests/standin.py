@@ -1,6 +1,6 @@
 """A stand-in upstream: answers at once or misbehaves as told, and writes down what it served.
 
-Run as `python -m tests.standin --port N`, or in a test's own loop through `Standin.listen`.
+Run as `python -m tests.standin --port N`, or in a test's own loop through `Standin.listening`.
 """
 
 import argparse
@@ -11,7 +11,8 @@ import random
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -161,9 +162,20 @@ class Standin:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         self._journal = os.open(journal, flags, 0o644) if journal else None
 
-    async def listen(self, port: int = 0) -> asyncio.Server:
+    @asynccontextmanager
+    async def listening(self, port: int = 0) -> AsyncIterator[str]:
+        """Its URL; nobody is connected to it afterwards."""
         loop = asyncio.get_running_loop()
-        return await loop.create_server(lambda: Connection(self), "127.0.0.1", port, backlog=1024)
+        server = await loop.create_server(lambda: Connection(self), "127.0.0.1", port, backlog=1024)
+        try:
+            host, port = server.sockets[0].getsockname()
+            yield f"http://{host}:{port}"
+        finally:
+            server.close()
+            await asyncio.sleep(0)  # for those that are being accepted
+            while self.connections:
+                self.drop_connections()
+                await asyncio.sleep(0)
 
     def receive(self, content: str) -> tuple[Fault, str]:
         """Count a request; say how to answer it, and its text."""
@@ -235,7 +247,7 @@ class Connection(asyncio.Protocol):
             self._leave(answered=False)
 
     def drop(self) -> None:
-        self._transport.close()
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -443,8 +455,8 @@ async def _main() -> None:
         seed=options.seed,
         journal=options.journal,
     )
-    server = await standin.listen(options.port)
-    await server.serve_forever()
+    async with standin.listening(options.port):
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

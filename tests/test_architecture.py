@@ -14,25 +14,27 @@ PACKAGE = Path(__file__).parents[1] / "batch_api"
 
 _BASIC = {"origins", "waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
 _UPSTREAMS = {"upstream", "upstreams", "unusable"}
-_SERVERS = {"about", "envelope", "metrics", "queries", "__version__"}
+_SERVERS = {"about", "envelope", "metrics", "queries", "remembered", "__version__"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
 MAY_IMPORT = {
     "clock": set(),
     "compose": {"settings", "__version__"},
     "errors": set(),
     "lifecycle": set(),
+    "in_words": set(),
     "logs": set(),
     "settings": set(),
     "engine": set(),
     "schemas": {"lifecycle"},
     "failpoints": {"errors"},
-    "store": {"failpoints", "lifecycle", "errors", "origins"},
+    "store": {"failpoints", "in_words", "lifecycle", "errors", "origins"},
     "problems": {"errors"},
     "envelope": {"errors", "problems"},
     "connection": {"errors"},
     "forbidden": {"errors"},
     "gate": {"envelope", "errors"},
     "about": {"__version__"},
+    "remembered": {"clock"},
     "disconnect": set(),
     "metrics": {"__version__"},
     "standing": set(),
@@ -43,12 +45,12 @@ MAY_IMPORT = {
     "upstreams": {"upstream", "standing", "unusable", "schemas", "waiting"},
     "queries": {"errors", "envelope", "schemas"},
     "waiting": set(),
-    "client": {"errors", "lifecycle", "schemas"},
+    "client": {"errors", "in_words", "lifecycle", "schemas"},
     "supervisor": {"errors", "waiting"},
     "api": {"store", "schemas", "disconnect", "forbidden", "gate"} | _SERVERS | _UPSTREAMS | _BASIC,
     "scheduler": {"store", "schemas", "forbidden", "metrics", "receivers"} | _UPSTREAMS | _BASIC,
     "worker": {"engine", "schemas", "disconnect"} | _SERVERS | _BASIC,
-    "dashboard": {"api", "store", "schemas", "envelope", "__version__"} | _UPSTREAMS | _BASIC,
+    "dashboard": {"api", "in_words", "store", "schemas"} | _SERVERS | _UPSTREAMS | _BASIC,
 }
 """By part of the package. `cli` and `commands` build the object graph and may import all."""
 

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from batch_api.clock import Clock
+from batch_api.remembered import Remembered
 from batch_api.unusable import UpstreamUnusable
 from batch_api.upstreams import Models, Upstreams
 
@@ -17,20 +18,11 @@ Check = dict[str, Any]
 class UpstreamCheck:
     def __init__(self, upstreams: Upstreams, clock: Clock) -> None:
         self._upstreams = upstreams
-        self._clock = clock
-        self._asking: asyncio.Task[Check] | None = None
-        self._believed_until = 0.0
+        self._remembered = Remembered(clock)
 
     async def take(self) -> Check:
         """`away` and `loading`: nothing can be answered now; `some`: not by all of them."""
-        if self._asking is None or (self._asking.done() and not self._is_believed):
-            self._asking = asyncio.create_task(self._ask())
-        # Who leaves meanwhile takes the answer from nobody else.
-        return await asyncio.shield(self._asking)
-
-    @property
-    def _is_believed(self) -> bool:
-        return self._clock.monotonic() < self._believed_until
+        return await self._remembered.find("models", self._ask, keep_seconds=_BELIEVED_SECONDS)
 
     async def _ask(self) -> Check:
         try:
@@ -38,8 +30,6 @@ class UpstreamCheck:
                 return self._told(await self._upstreams.models())
         except (UpstreamUnusable, TimeoutError):
             return {"status": "away", "reason": "no upstream tells its models"}
-        finally:
-            self._believed_until = self._clock.monotonic() + _BELIEVED_SECONDS
 
     def _told(self, models: Models) -> Check:
         if models.objects and not models.ready:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from batch_api.client.telling import print_json, print_table, tell_batches
+from batch_api.in_words import bytes_in_words
 from batch_api.lifecycle import BatchStatus
 
 if TYPE_CHECKING:
@@ -30,5 +31,11 @@ def tell_standing(remote: "Remote", *, as_json: bool) -> int:
 
 
 def _told(check: dict[str, Any]) -> str:
-    facts = [f"{name}={value}" for name, value in check.items() if name != "status"]
+    facts = [_fact(name, value) for name, value in check.items() if name != "status"]
     return " ".join([str(check.get("status", "?")), *facts])
+
+
+def _fact(name: str, value: Any) -> str:
+    if name.endswith("_bytes") and isinstance(value, int):
+        return f"{name.removesuffix('_bytes')}={bytes_in_words(value).replace(' ', '')}"
+    return f"{name}={value}"

@@ -49,7 +49,9 @@ async def create_key(folder: Path, *, name: str, tenant: str, lifetime_seconds: 
     await _ask(folder, new)
     await _find(folder, new.id)
     print(secret)
-    print(f"{new.id}, for the tenant {tenant!r}; it is shown only now.", file=sys.stderr)
+    print(
+        f"{new.id}, for the tenant {tenant!r} of {folder}; it is shown only now.", file=sys.stderr
+    )
 
 
 async def revoke_key(folder: Path, id: str) -> None:

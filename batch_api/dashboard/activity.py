@@ -8,9 +8,9 @@ from fastapi import Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from batch_api.dashboard.pages import View, Viewing, pages
-from batch_api.dashboard.remembered import Remembered
 from batch_api.dashboard.series import Series, series, step_for, summary
 from batch_api.errors import NotFound
+from batch_api.remembered import Remembered
 from batch_api.store import batches, progress
 
 router = pages()
@@ -37,12 +37,13 @@ class Range:
 
 
 RANGES = {
+    "15m": Range("15 minutes", "15 minutes", 900),
     "1h": Range("1 hour", "hour", 3600),
     "24h": Range("24 hours", "24 hours", 86_400),
     "14d": Range("14 days", "14 days", progress.KEPT_DAYS * 86_400),
 }
 
-Span = Annotated[Literal["1h", "24h", "14d"], Query()]
+Span = Annotated[Literal["15m", "1h", "24h", "14d"], Query()]
 
 _ROWS = (
     ("Completed lines a second", "completed", "each"),

@@ -20,7 +20,7 @@ from batch_api.dashboard import (
     workers,
 )
 from batch_api.dashboard.fleet import Fleet
-from batch_api.dashboard.remembered import Remembered
+from batch_api.remembered import Remembered
 
 _PAGES = (
     *(batches, batch, line, new, activity, workers, storage, playground),

@@ -13,10 +13,11 @@ import msgspec
 
 from batch_api.clock import Clock
 from batch_api.dashboard.vitals import Vitals, read_vitals
+from batch_api.remembered import Remembered
 from batch_api.schemas.bad_json import BAD_JSON
 from batch_api.upstream import without_userinfo
 
-_LOOK_SECONDS = 4.0
+_KEPT_SECONDS = 4.0
 _PATIENCE_SECONDS = 2.0
 _MOST_BYTES = 1024 * 1024
 _AWAY = (502, 503, 504)
@@ -63,19 +64,13 @@ class Fleet:
     def __init__(self, urls: Sequence[str], clock: Clock) -> None:
         self._urls = [url.rstrip("/").removesuffix("/v1") for url in urls]
         self._clock = clock
-        self._looking: asyncio.Task[list[Worker]] | None = None
-        self._looked_at = 0.0
+        self._remembered = Remembered(clock)
         self._earlier: dict[str, tuple[float, Vitals]] = {}
         """By URL: what it counted, and when."""
 
     async def look(self) -> list[Worker]:
         """As they are now, or were a moment ago: however many look, they are asked once."""
-        is_old = self._clock.monotonic() >= self._looked_at + _LOOK_SECONDS
-        if self._looking is None or (self._looking.done() and is_old):
-            self._looked_at = self._clock.monotonic()
-            self._looking = asyncio.create_task(self._look())
-        # Who leaves meanwhile takes it from nobody else.
-        return await asyncio.shield(self._looking)
+        return await self._remembered.find("workers", self._look, keep_seconds=_KEPT_SECONDS)
 
     async def _look(self) -> list[Worker]:
         timeout = aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)

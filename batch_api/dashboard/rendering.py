@@ -1,4 +1,4 @@
-"""Templates, and how they tell numbers and times. Whatever they show is text: all is escaped."""
+"""Templates, and the filters they have. Whatever they show is text: all is escaped."""
 
 from datetime import UTC, datetime
 
@@ -6,6 +6,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from batch_api.dashboard.static import address
+from batch_api.in_words import (
+    bytes_in_words,
+    count_in_words,
+    duration_in_words,
+    exact_duration_in_words,
+    rate_in_words,
+)
 
 NAVIGATION = (
     ("/", "Batches"),
@@ -15,59 +22,6 @@ NAVIGATION = (
     ("/playground", "Playground"),
 )
 """Addresses and names, in the order of the bar."""
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_STEP = 1024
-_TEN = 10
-
-
-def bytes_in_words(count: float) -> str:
-    """Such as `1.5 MiB`."""
-    unit = 0
-    while count >= _STEP and unit < len(_UNITS) - 1:
-        count /= _STEP
-        unit += 1
-    shown = f"{count:.1f}" if unit and count < _TEN else f"{count:.0f}"
-    return f"{shown} {_UNITS[unit]}"
-
-
-def duration_in_words(seconds: float | None) -> str:
-    """The two largest units, such as `2 h 05 min`; a dash for None."""
-    if seconds is None:
-        return "–"
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours:02} h"
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    if minutes:
-        return f"{minutes} min {rest:02} s"
-    return f"{rest} s"
-
-
-def exact_duration_in_words(seconds: float | None) -> str:
-    """Of what may be over in a moment, such as `85 ms`, `1.2 s`."""
-    if seconds is None or seconds >= _TEN:
-        return duration_in_words(seconds)
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * max(0.0, seconds):.0f} ms"
-
-
-def count_in_words(count: float | None) -> str:
-    """With thin spaces between thousands; small ones with a digit after the point, if any."""
-    if count is None:
-        return "–"
-    if count != int(count) and count < _TEN:
-        return f"{count:.1f}"
-    return f"{round(count):,}".replace(",", "\u202f")
-
-
-def rate_in_words(each_second: float) -> str:
-    """A second's share, as exact as is of use."""
-    if each_second and each_second < _TEN:
-        return f"{each_second:.2g}" if each_second < 1 else f"{each_second:.1f}"
-    return count_in_words(round(each_second))
 
 
 def moment(at: float | None, *, style: str = "time") -> Markup:

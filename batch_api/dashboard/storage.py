@@ -6,7 +6,7 @@ from fastapi import Request, Response
 
 from batch_api.api.deps import AllParts
 from batch_api.dashboard.pages import Viewing, pages
-from batch_api.dashboard.remembered import Remembered
+from batch_api.remembered import Remembered
 from batch_api.settings import Settings
 from batch_api.store import batches, files, usage
 from batch_api.store.blobs import KEEP_ORPHANS_DAYS

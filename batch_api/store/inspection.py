@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from batch_api.in_words import bytes_in_words
 from batch_api.store.blobs import BLOBS_FOLDER, KEEP_ORPHANS_DAYS, ORPHAN
 from batch_api.store.inspecting import promise, results, soundness
 from batch_api.store.inspecting.bytes import Bytes, is_still_so
@@ -17,8 +18,7 @@ from batch_api.store.inspecting.folder import Folder, opened
 from batch_api.store.inspecting.promise import Batch
 from batch_api.store.inspecting.soundness import is_known_to_corrupt
 
-_MIB = 1024 * 1024
-_LITTLE_BYTES = 1024 * _MIB
+_LITTLE_BYTES = 1024 * 1024 * 1024
 
 _STRAY_PARTS = """
     SELECT uploads.id, status, count(*) FROM uploads JOIN parts ON upload_number = number
@@ -115,8 +115,9 @@ def _remarks(folder: Folder, blobs: Bytes) -> Iterator[str]:
     for name in blobs.foreign():
         yield f"{name} is none of ours and is left alone."
     if orphans := blobs.set_aside():
+        size = bytes_in_words(sum(it.bytes for it in orphans))
         yield (
-            f"{len(orphans)} files without a row ({sum(it.bytes for it in orphans)} bytes) are set "
+            f"{len(orphans)} files without a row ({size}) are set "
             f"aside in {BLOBS_FOLDER}/ as *{ORPHAN}; each goes after {KEEP_ORPHANS_DAYS} days."
         )
     if is_known_to_corrupt(sqlite3.sqlite_version_info):
@@ -126,7 +127,7 @@ def _remarks(folder: Folder, blobs: Bytes) -> Iterator[str]:
         )
     free = shutil.disk_usage(folder.path).free
     if free < _LITTLE_BYTES:
-        yield f"The disk has only {free // _MIB} MiB left."
+        yield f"The disk has only {bytes_in_words(free)} left."
 
 
 def _looked_at(folder: Folder, batches: list[Batch], blobs: Bytes) -> Mapping[str, int]:

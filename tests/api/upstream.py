@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import msgspec
+
+from tests.listening import answering
 
 JSON = {"content-type": "application/json"}
 EVENTS = {"content-type": "text/event-stream"}
@@ -44,14 +47,13 @@ class ScriptedUpstream:
         self.arrived = asyncio.Event()
         self.abandoned = asyncio.Event()
         """Its client closed the connection before the answer was whole."""
+        self._standing = AsyncExitStack()
 
     async def start(self) -> str:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return await self._standing.enter_async_context(answering(self._serve))
 
     async def stop(self) -> None:
-        self._server.close()
-        await self._server.wait_closed()
+        await self._standing.aclose()
 
     def answer(self, *pieces: bytes) -> None:
         async def script() -> AsyncIterator[bytes]:
@@ -73,7 +75,6 @@ class ScriptedUpstream:
         else:
             self.received.append(received)
             await self._answer(reader, writer)
-        writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answering = asyncio.create_task(self._write(writer))

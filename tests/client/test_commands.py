@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -279,6 +280,7 @@ def test_a_server_tells_how_it_stands(server: Server) -> None:
 
     assert told.returncode == 0, told.stderr
     assert f"{server.url}/v1 is ready" in told.stdout
+    assert re.search(r"^disk +ok free=\d+(\.\d)?[KMGT]iB min_free=", told.stdout, re.MULTILINE)
     assert MODEL in told.stdout
     report = json.loads(for_programs.stdout)
     assert report["checks"]["upstreams"]["status"] == "ok"

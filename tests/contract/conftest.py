@@ -132,9 +132,8 @@ async def standin() -> Standin:
 @pytest.fixture
 async def upstream_url(standin: Standin) -> AsyncIterator[str]:
     """Of what answers the requests."""
-    async with await standin.listen() as upstream:
-        host, port = upstream.sockets[0].getsockname()
-        yield f"http://{host}:{port}"
+    async with standin.listening() as url:
+        yield url
 
 
 @pytest.fixture

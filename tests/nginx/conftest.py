@@ -43,9 +43,8 @@ async def site(directives: dict[str, str]) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         addresses = {}
         for number, standin in enumerate(standins):
-            server = await stack.enter_async_context(await standin.listen())
-            host, port = server.sockets[0].getsockname()
-            addresses[f"worker-{number}:8000"] = f"{host}:{port}"
+            url = await stack.enter_async_context(standin.listening())
+            addresses[f"worker-{number}:8000"] = url.removeprefix("http://")
         nginx = stack.enter_context(Nginx("workers.conf", addresses, directives=directives))
         session = await stack.enter_async_context(aiohttp.ClientSession(nginx.url))
         yield Site(nginx, standins, session)

@@ -38,9 +38,8 @@ def standin() -> Standin:
 
 @pytest.fixture
 async def url(standin: Standin) -> AsyncIterator[str]:
-    async with await standin.listen() as server:
-        host, port = server.sockets[0].getsockname()
-        yield f"http://{host}:{port}"
+    async with standin.listening() as url:
+        yield url
 
 
 @pytest.fixture

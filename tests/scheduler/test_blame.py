@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -142,24 +142,22 @@ async def test_a_404_counts_only_when_every_upstream_says_it(
     upstreams = Upstreams(urls, timeout_seconds=10)
     has_it = Standin(fault=answers or Fault())
 
-    async def come_up() -> asyncio.Server:
+    async def come_up() -> None:
         while site.standin.stats.received < 20:  # noqa: ASYNC110 by the other side of a socket
             await asyncio.sleep(0.01)
-        return await has_it.listen(free_port)
+        await standing.enter_async_context(has_it.listening(free_port))
 
     async def recover() -> None:
         while has_it.stats.received < 5:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         has_it.fault = Fault()
 
-    server = await has_it.listen(free_port) if answers else None
-    async with asyncio.TaskGroup() as group:
-        if server is None:
-            coming = group.create_task(come_up())
-        else:
-            group.create_task(recover())
-        batch = await replace(site, upstreams=upstreams).run(number)
-    (server or coming.result()).close()
-    await upstreams.close()
+    async with AsyncExitStack() as standing:
+        if answers:
+            await standing.enter_async_context(has_it.listening(free_port))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(recover() if answers else come_up())
+            batch = await replace(site, upstreams=upstreams).run(number)
+        await upstreams.close()
 
     assert (batch.completed, batch.failed) == (60, 0)

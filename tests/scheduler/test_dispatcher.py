@@ -205,7 +205,7 @@ async def test_an_upstream_that_cannot_be_reached_is_waited_for(
 
     standin = Standin()
     await site.janitor.recover()
-    async with await standin.listen(free_port):
+    async with standin.listening(free_port):
         assert (await site.run(number)).completed == 5
         await upstreams.close()
     assert standin.stats.received == 5
@@ -292,7 +292,7 @@ async def test_nothing_is_sent_under_a_lease_that_ran_out(site: Site, free_port:
     async with here.running() as scheduler:
         await until(lambda: scheduler.waits_for is not None)
         site.clock.steady += site.settings.lease_seconds
-        async with await standin.listen(free_port):
+        async with standin.listening(free_port):
             received = 0  # when it was looked for the last time
             while (await rows.request(site.database, 1)).attempt == 1:
                 assert received == 0

@@ -81,7 +81,7 @@ async def test_a_batch_waits_in_validating_until_an_upstream_tells_its_models(
 
     assert not await intake.validate_once()
     assert await site.status(number) == BatchStatus.VALIDATING
-    async with await Standin().listen(free_port):
+    async with Standin().listening(free_port):
         assert await intake.validate_once()
         await upstreams.close()
     assert await site.status(number) == BatchStatus.IN_PROGRESS

@@ -13,6 +13,7 @@ import pytest
 from batch_api.lifecycle import BatchStatus
 from batch_api.unusable import UpstreamUnreachable, UpstreamUnusable
 from batch_api.upstreams import Reply, Upstreams
+from tests.listening import answering
 from tests.scheduler.site import CHAT, Site, question, questions, until
 from tests.standin import (
     CLOSED,
@@ -40,13 +41,6 @@ async def hasty(site: Site, *urls: str, seconds: float = TIME_LIMIT_SECONDS) -> 
     )
     yield replace(site, upstreams=upstreams)
     await upstreams.close()
-
-
-@asynccontextmanager
-async def listening(standin: Standin) -> AsyncIterator[str]:
-    async with await standin.listen() as server:
-        host, port = server.sockets[0].getsockname()
-        yield f"http://{host}:{port}"
 
 
 @pytest.mark.parametrize(
@@ -92,13 +86,12 @@ async def test_no_tenant_and_no_log_is_told_an_upstreams_password(
             await reader.read()
         else:
             writer.write(answer)
-        writer.close()
 
     number = await site.submit(question("bad"))
     assert await site.intake.validate_once()
-    async with await asyncio.start_server(misbehave, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        async with hasty(site, f"http://operator:s3cret@{host}:{port}/v1") as here:
+    async with answering(misbehave) as url:
+        address = url.removeprefix("http://")
+        async with hasty(site, f"http://operator:s3cret@{address}/v1") as here:
             here = replace(here, settings=site.settings.model_copy(update={"max_attempts": 1}))
             await here.run(number)
             with pytest.raises(UpstreamUnusable) as unusable:
@@ -110,7 +103,7 @@ async def test_no_tenant_and_no_log_is_told_an_upstreams_password(
         assert "operator" not in told
         assert "s3cret" not in told
         assert b64encode(b"operator:s3cret").decode() not in told
-    assert str(port) not in str(bad)
+    assert address not in str(bad)
 
 
 async def test_an_answer_as_long_as_the_limit_is_taken(site: Site) -> None:
@@ -134,7 +127,7 @@ async def test_a_gzipped_answer_is_an_answer(site: Site) -> None:
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_is_told_and_not_followed(site: Site, status: int) -> None:
     elsewhere = Standin()
-    async with listening(elsewhere) as url:
+    async with elsewhere.listening() as url:
         fault = Fault(status=status, headers={"location": f"{url}/v1/chat/completions"})
         number = await site.submit(question("bad", f"{fault}x"))
         await site.run(number)
@@ -165,14 +158,11 @@ async def test_whatever_bytes_come_a_line_ends_with_an_error(site: Site, seed: i
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(chance.choice(beginnings) + chance.randbytes(chance.randrange(2000)))
-        writer.close()
 
     number = await site.submit(question("bad"))
     assert await site.intake.validate_once()
-    async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        async with hasty(site, f"http://{host}:{port}") as here:
-            batch = await here.run(number)
+    async with answering(babble) as url, hasty(site, url) as here:
+        batch = await here.run(number)
 
     assert (batch.status, batch.completed, batch.failed) == ("completed", 0, 1)
 
@@ -189,7 +179,7 @@ async def test_one_that_spoils_everything_does_not_swallow_the_lines_of_the_othe
     broken = Standin(fault=fault)
     number = await site.submit(questions(300))
 
-    async with listening(broken) as url, hasty(site, url, site.url) as both:
+    async with broken.listening() as url, hasty(site, url, site.url) as both:
         batch = await both.run(number)
 
     assert (batch.completed, batch.failed) == (300, 0)
@@ -201,7 +191,7 @@ async def test_one_that_hangs_takes_the_time_limit_once_and_fails_nobody(site: S
     hangs = Standin(fault=Fault(ending="hang", is_everywhere=True))
     number = await site.submit(questions(300))
 
-    async with listening(hangs) as url, hasty(site, url, site.url) as both:
+    async with hangs.listening() as url, hasty(site, url, site.url) as both:
         batch = await both.run(number)
 
     assert (batch.completed, batch.failed) == (300, 0)
@@ -306,7 +296,7 @@ async def test_all_wait_while_all_are_down_and_go_on_by_themselves(
         running = asyncio.create_task(here.run(number))
         await until(lambda: here.upstreams.count(up=False) == 1)
         assert await site.status(number) == BatchStatus.IN_PROGRESS
-        async with await late.listen(free_port):
+        async with late.listening(free_port):
             batch = await running
 
     assert (batch.completed, batch.failed) == (50, 0)

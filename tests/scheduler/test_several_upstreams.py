@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from batch_api.lifecycle import BatchStatus
 from batch_api.upstreams import Upstreams
+from tests.listening import answering
 from tests.scheduler.site import Site, ids, question, questions
 from tests.standin import Fault, Standin
 
@@ -12,10 +13,8 @@ from tests.standin import Fault, Standin
 @asynccontextmanager
 async def beside(site: Site, other: Standin) -> AsyncIterator[Site]:
     """The site with a second upstream; the first one named is asked first."""
-    async with await other.listen() as server:
-        host, port = server.sockets[0].getsockname()
-        urls = [f"http://{host}:{port}", site.url]
-        upstreams = Upstreams(urls, timeout_seconds=10)
+    async with other.listening() as url:
+        upstreams = Upstreams([url, site.url], timeout_seconds=10)
         yield replace(site, upstreams=upstreams)
         await upstreams.close()
 
@@ -83,11 +82,9 @@ async def test_a_batch_expires_although_no_upstream_was_ever_there(
 @asynccontextmanager
 async def _silent() -> AsyncIterator[str]:
     """It takes connections, and never says anything."""
-    async with await asyncio.start_server(_listen_only, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        yield f"http://{host}:{port}"
+    async with answering(_listen_only) as url:
+        yield url
 
 
 async def _listen_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
-    writer.close()

@@ -1,10 +1,8 @@
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from batch_api.store import progress
 from batch_api.store.batches import Tally, Usage
@@ -12,6 +10,7 @@ from batch_api.store.database import Database
 from batch_api.store.progress import Point, Rate, bucket_of, middle_of
 from tests.lived_in import LivedIn
 from tests.store import rows
+from tests.store.plans import planned
 
 NOON = 43_200
 
@@ -158,24 +157,11 @@ def test_after_a_kill_the_history_adds_up_to_what_the_batches_count(
 async def test_a_tenants_history_is_found_without_looking_at_that_of_others(
     database: Database,
 ) -> None:
-    plans: list[str] = []
-
-    async with database.of("default").read() as session:
-        connection = await session.connection()
-        statements: list[tuple[str, Any]] = []
-
-        def note(_: object, __: object, sql: str, given: Any, *___: object) -> None:
-            statements.append((sql, given))
-
-        event.listen(connection.sync_connection, "before_cursor_execute", note)
+    async with database.of("default").read() as session, planned(session) as plans:
         await progress.of_all(session, since=0, step=60)
-        event.remove(connection.sync_connection, "before_cursor_execute", note)
-        for sql, given in statements:
-            plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", given)
-            plans.extend(step.detail for step in plan if "SEARCH" in step.detail)
-            plans.extend(step.detail for step in plan if "SCAN" in step.detail)
 
-    assert plans == [
+    steps = chain.from_iterable(plans)
+    assert [step for step in steps if step.startswith(("SEARCH", "SCAN"))] == [
         "SEARCH progress USING PRIMARY KEY (tenant=? AND at>?)",
         "SEARCH latencies USING PRIMARY KEY (tenant=? AND at>?)",
     ]

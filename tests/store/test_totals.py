@@ -1,15 +1,15 @@
 """The sums that `/metrics` tells: right, and cheap however many lines there are."""
 
-from typing import Any
+from itertools import chain
 
 import pytest
-from sqlalchemy import event
 
 from batch_api.lifecycle import BatchStatus
 from batch_api.store import batches, totals
 from batch_api.store.batches import Tally, Usage
 from batch_api.store.database import Database
 from batch_api.store.totals import Group, Work
+from tests.store.plans import planned
 from tests.store.rows import add_batch, add_file, answer, lease, settle
 
 
@@ -97,7 +97,11 @@ async def test_the_bytes_of_all_files_are_added_up(database: Database) -> None:
 
 
 async def test_no_sum_looks_at_every_line_or_every_batch(database: Database) -> None:
-    steps = await _steps_of_work(database)
+    async with database.read() as session, planned(session) as plans:
+        await totals.work(session, now=100.0)
+
+    steps = list(chain.from_iterable(plans))
+    assert len(plans) == 5
 
     scans = [step for step in steps if step.startswith("SCAN")]
     assert any("ix_requests_leased" in step for step in steps)
@@ -106,23 +110,3 @@ async def test_no_sum_looks_at_every_line_or_every_batch(database: Database) -> 
     assert [step for step in scans if "files" in step] == [
         "SCAN files USING COVERING INDEX ix_files_by_size"
     ]
-
-
-async def _steps_of_work(database: Database) -> list[str]:
-    """Of SQLite's plans for all statements."""
-    statements: list[tuple[str, Any]] = []
-
-    def note(_: object, __: object, sql: str, given: Any, *___: object) -> None:
-        statements.append((sql, given))
-
-    async with database.read() as session:
-        connection = await session.connection()
-        event.listen(connection.sync_connection, "before_cursor_execute", note)
-        await totals.work(session, now=100.0)
-        event.remove(connection.sync_connection, "before_cursor_execute", note)
-        assert len(statements) == 5
-        plans = [
-            await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", given)
-            for sql, given in statements
-        ]
-        return [step.detail for plan in plans for step in plan]

@@ -1,12 +1,13 @@
-from typing import Any
+from itertools import chain
 
-from sqlalchemy import event, update
+from sqlalchemy import update
 
 from batch_api.store import usage
 from batch_api.store.database import Database
 from batch_api.store.tables import FileRow
 from batch_api.store.usage import Share
 from tests.store import rows
+from tests.store.plans import planned
 
 
 async def test_a_tenant_is_told_of_its_own_files_only(database: Database) -> None:
@@ -46,24 +47,12 @@ async def test_the_largest_files_come_first_and_expired_ones_not_at_all(
 async def test_what_is_large_or_removed_is_found_without_looking_at_all_rows(
     database: Database,
 ) -> None:
-    plans: list[str] = []
-    async with database.of("default").read() as session:
-        connection = await session.connection()
-        statements: list[tuple[str, Any]] = []
-
-        def note(_: object, __: object, sql: str, given: Any, *___: object) -> None:
-            statements.append((sql, given))
-
-        event.listen(connection.sync_connection, "before_cursor_execute", note)
+    async with database.of("default").read() as session, planned(session) as plans:
         await usage.by_purpose(session)
         await usage.largest(session, limit=10, now=1.0)
         await usage.removed_batches(session)
-        event.remove(connection.sync_connection, "before_cursor_execute", note)
-        for sql, given in statements:
-            plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", given)
-            plans.extend(step.detail for step in plan)
 
-    by_purpose, _, largest, removed = plans
+    by_purpose, _, largest, removed = chain.from_iterable(plans)
     assert by_purpose.startswith("SEARCH files USING COVERING INDEX ix_files_listed_by_purpose")
     assert largest.startswith("SEARCH files USING INDEX ix_files_by_size (tenant=?)")
     assert removed.startswith("SEARCH batches USING COVERING INDEX ix_batches_removed_of")

@@ -1,4 +1,4 @@
-"""What takes long to find out, and is the same for all open pages for a while."""
+"""What takes long to find out, and is the same for all who ask for a while."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
@@ -35,7 +35,7 @@ class Remembered:
     ) -> _Found:
         """As it was found within that time: however many want it, it is looked for once.
 
-        Different things are looked for one after the other, to leave room for the API's own reads.
+        Different things are looked for one after the other, to leave room for others' work.
         """
         now = self._clock.monotonic()
         self._kept = {key: kept for key, kept in self._kept.items() if kept.is_of_use(now)}

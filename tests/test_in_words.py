@@ -2,7 +2,7 @@
 
 import pytest
 
-from batch_api.dashboard.rendering import exact_duration_in_words
+from batch_api.in_words import bytes_in_words, exact_duration_in_words
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,11 @@ from batch_api.dashboard.rendering import exact_duration_in_words
 )
 def test_durations_are_as_exact_as_is_of_use(seconds: float | None, words: str) -> None:
     assert exact_duration_in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (40 * 2**30, "40 GiB")],
+)
+def test_sizes_have_the_unit_that_suits_them(count: int, words: str) -> None:
+    assert bytes_in_words(count) == words

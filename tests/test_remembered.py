@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from batch_api.dashboard.remembered import Remembered
+from batch_api.remembered import Remembered
 from tests.clock import TurnableClock
 
 
