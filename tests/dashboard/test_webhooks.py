@@ -1,5 +1,6 @@
 """Who was told of a batch's end, on the batch's page."""
 
+import pytest
 import json
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.dashboard.conftest import ended, line, start, visit
 from tests.receiver import SECRET, Receiver, Reply
 from tests.server import Server, StandinProcess
+
+pytestmark = pytest.mark.slow
 
 TOKEN = "xyzzy"
 
