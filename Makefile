@@ -65,6 +65,7 @@ screenshots: $(READY) ## Pictures of every page into build/screenshots; needs Ch
 bench: $(READY) ## Compare engine, embedder and control plane with what they are measured against
 	$(BIN)/python -m benchmarks.control_plane
 	$(BIN)/python -m benchmarks.paging
+	$(BIN)/python -m benchmarks.webhooks
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.embeddings
 	$(BIN)/python -m benchmarks.structured_output

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import socket
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
+from batch_api.lookups import LookUp, Lookups
 from batch_api.upstream import retry_after_seconds
 
 _TIMEOUT_SECONDS = 10.0
+_KEEP_SECONDS = 1.0
+"""A connection is for a backlog; one that waits for longer may just be closed on the other side."""
 _READ_BYTES = 4096
 """Of an answer, or a little more: only its head is looked at."""
 _LONGEST_WISH_SECONDS = 6 * 3600.0
@@ -42,12 +46,19 @@ class Reception:
 class Receivers:
     """To be used as a context: leaving it closes all connections."""
 
-    def __init__(self, secret: str, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
-        """`secret`: `whsec_` and base64."""
-        self._key = b64decode(secret.removeprefix("whsec_"))
+    def __init__(
+        self,
+        secrets: str,
+        *,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+        look_up: LookUp = socket.getaddrinfo,
+    ) -> None:
+        """`secrets`: `whsec_` and base64; of several, with spaces between them, each one signs."""
+        self._keys = [b64decode(secret.removeprefix("whsec_")) for secret in secrets.split()]
         self._session = aiohttp.ClientSession(
-            # One connection each: a receiver hears of us too seldom to keep one open.
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=_KEEP_SECONDS, resolver=Lookups(look_up)
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=timeout_seconds),
             auto_decompress=False,
@@ -76,19 +87,19 @@ class Receivers:
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Reception(_in_words(error))
-        response.close()
+        response.release()  # closes it, unless all of its body has come with the head
         return _reception(response.status, response.headers)
 
     def _headers(self, message: Message, timestamp: int) -> dict[str, str]:
         """As https://www.standardwebhooks.com has them."""
         signed = b"%s.%d.%s" % (message.id.encode(), timestamp, message.body)
-        signature = b64encode(hmac.digest(self._key, signed, hashlib.sha256)).decode()
+        digests = [hmac.digest(key, signed, hashlib.sha256) for key in self._keys]
         return {
             "content-type": "application/json",
             "user-agent": "batch-api",
             "webhook-id": message.id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": f"v1,{signature}",
+            "webhook-signature": " ".join(f"v1,{b64encode(it).decode()}" for it in digests),
         }
 
 

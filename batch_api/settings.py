@@ -32,16 +32,20 @@ def place_of_model(model: str) -> str:
     return str(DEMO_MODEL) if is_bundled else model
 
 
-def signing_secret(secret: SecretStr) -> SecretStr | None:
-    """Empty: none. Raises ValueError, without the secret, for what SDKs would read otherwise."""
-    told = secret.get_secret_value()
+def signing_secrets(secrets: SecretStr) -> SecretStr | None:
+    """Empty: none. Raises ValueError, without the secrets, for what SDKs would read otherwise."""
+    told = secrets.get_secret_value().split()
+    if not all(map(_is_signing_secret, told)):
+        raise ValueError("each must be one that `batch-api webhooks secret` prints")
+    return secrets if told else None
+
+
+def _is_signing_secret(told: str) -> bool:
     try:
         key = b64decode(told.removeprefix("whsec_"), validate=True)
     except ValueError:
-        key = b""
-    if told and not (told.startswith("whsec_") and 24 <= len(key) <= 64):
-        raise ValueError("it must be one that `batch-api webhooks secret` prints")
-    return secret if told else None
+        return False
+    return told.startswith("whsec_") and 24 <= len(key) <= 64
 
 
 Model = Annotated[str, AfterValidator(place_of_model)]
@@ -147,8 +151,8 @@ class Settings(BaseSettings):
     """That are told of the end of every batch."""
     webhook_hosts: tuple[WebhookHost, ...] = ()
     """To which batches may have their own end told: `host` for the usual port, or `host:port`."""
-    webhook_secret: Annotated[SecretStr, AfterValidator(signing_secret)] | None = None
-    """That webhooks are signed with."""
+    webhook_secret: Annotated[SecretStr, AfterValidator(signing_secrets)] | None = None
+    """That webhooks are signed with: one, or several with spaces between them, the newest first."""
 
     failpoints: str = ""
     """Only tests set it: where to die or to sleep."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from batch_api.lookups import Lookups
 from batch_api.schemas.priority import PRIORITY_HEADER
 from batch_api.schemas.replies import Said, said
 from batch_api.standing import Visit
@@ -113,7 +114,9 @@ class Upstreams:
             total=None, connect=_CONNECT_SECONDS, sock_read=timeout_seconds
         )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS),
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=_IDLE_SECONDS, resolver=Lookups()
+            ),
             read_bufsize=_READ_BYTES,
             cookie_jar=aiohttp.DummyCookieJar(),  # one client's are not for another
         )

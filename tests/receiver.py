@@ -71,8 +71,10 @@ class Heard:
 class Receiver:
     """Answers 200 unless it is told otherwise. A context: leaving it lets go of all who wait."""
 
-    def __init__(self, *replies: Reply) -> None:
+    def __init__(self, *replies: Reply, keeps_connections: bool = False) -> None:
         """`replies`: to the first messages, in order."""
+        self.connections = 0
+        self._keeps_connections = keeps_connections
         self.replies = deque(replies)
         self.usual = OK
         self.heard: list[Heard] = []
@@ -129,6 +131,14 @@ class Receiver:
 
     def _handler(receiver) -> type[BaseHTTPRequestHandler]:  # noqa: N805
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1" if receiver._keeps_connections else "HTTP/1.0"
+            timeout = _SECONDS
+
+            def setup(self) -> None:
+                super().setup()
+                with receiver._changed:
+                    receiver.connections += 1
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
@@ -161,6 +171,8 @@ class Receiver:
                         self.send_response(reply.status)
                         for name, value in reply.headers.items():
                             self.send_header(name, value)
+                        if receiver._keeps_connections:
+                            self.send_header("content-length", "0")
                         self.end_headers()
                         if reply.ending == "huge":
                             self._flood(_PIECE)

@@ -146,11 +146,24 @@ def test_a_secret_for_webhooks_that_is_none_is_refused_and_not_told(tmp_path: Pa
     refused = _serve(tmp_path, BATCH_API_WEBHOOK_SECRET="whsec_xyzzy")
 
     assert refused == (
-        "batch-api: BATCH_API_WEBHOOK_SECRET must be one that `batch-api webhooks secret` prints.\n"
+        "batch-api: BATCH_API_WEBHOOK_SECRET must be one that `batch-api webhooks secret` prints, "
+        "or several with spaces between them.\n"
     )
 
 
-@pytest.mark.parametrize("secret", ["whsec_eHl6enk=", "eHl6enk=" * 4, f"whsec_{'x' * 400}"])
+GOOD_SECRET = "whsec_YW5vdGhlciBzZWNyZXQgb2Ygbm9ib2R5IGVsc2UgYXQgYWxs"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "whsec_eHl6enk=",
+        "eHl6enk=" * 4,
+        f"whsec_{'x' * 400}",
+        f"{GOOD_SECRET} whsec_eHl6enk=",
+        f"{GOOD_SECRET},{GOOD_SECRET}",
+    ],
+)
 def test_a_secret_for_webhooks_is_of_24_to_64_bytes(secret: str) -> None:
     with pytest.raises(ValidationError, match="webhooks secret"):
         Settings(webhook_secret=SecretStr(secret))
@@ -167,6 +180,8 @@ def test_a_fresh_secret_for_webhooks_is_one_that_the_settings_take() -> None:
 
     assert one != other
     assert Settings(webhook_secret=one).webhook_secret == one
+    both = SecretStr(f"{one.get_secret_value()} {other.get_secret_value()}")
+    assert Settings(webhook_secret=both).webhook_secret == both
 
 
 def test_hosts_for_webhooks_are_known_however_they_are_written() -> None:
@@ -175,8 +190,9 @@ def test_hosts_for_webhooks_are_known_however_they_are_written() -> None:
     assert told.webhook_hosts == ("example.com:8443", "[::1]:9000")
 
 
-def test_an_empty_secret_for_webhooks_is_none() -> None:
-    assert Settings(webhook_secret=SecretStr("")).webhook_secret is None
+@pytest.mark.parametrize("secret", ["", " "])
+def test_an_empty_secret_for_webhooks_is_none(secret: str) -> None:
+    assert Settings(webhook_secret=SecretStr(secret)).webhook_secret is None
 
 
 def _said(*arguments: str) -> str:

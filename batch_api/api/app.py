@@ -11,6 +11,7 @@ from batch_api import __version__
 from batch_api.about import about
 from batch_api.api import (
     batches,
+    deliveries,
     files,
     health,
     inference,
@@ -45,7 +46,7 @@ from batch_api.upstreams import Upstreams
 _log = logging.getLogger(__name__)
 
 _OPENAI_S = (files, uploads, batches, models, inference)
-_OURS = (retries, results, lines, chat, generate, tasks)
+_OURS = (retries, results, lines, deliveries, chat, generate, tasks)
 
 
 def create_app(

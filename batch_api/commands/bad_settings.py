@@ -19,7 +19,8 @@ _SUCH_AS = {
     "workers": _URL,
     "webhook_urls": "a URL such as https://app.example.com/hook",
     "webhook_hosts": "a host's name, with a port or without one",
-    "webhook_secret": "one that `batch-api webhooks secret` prints",
+    "webhook_secret": "one that `batch-api webhooks secret` prints, or several with spaces between "
+    "them",
     "allowed_hosts": _HOST,
     "allowed_media_hosts": _HOST,
     "allowed_origins": "an origin such as https://app.example.com, or *",

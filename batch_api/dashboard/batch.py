@@ -6,6 +6,7 @@ from fastapi import Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.api.batch_object import find_batch
+from batch_api.api.deliveries import webhooks_of
 from batch_api.api.lines import MAX_LINE, lines_of
 from batch_api.dashboard.doings import doings
 from batch_api.dashboard.pace import paces
@@ -60,6 +61,7 @@ async def one(
         can_cancel=BatchStatus(batch.status).can_become(BatchStatus.CANCELLING),
         unanswered=_unanswered(batch),
         lines=lines,
+        webhooks=await webhooks_of(id, view.parts),
         state=state,
         names=NAMES,
         after=after,

@@ -12,8 +12,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
 from batch_api import __version__
-from batch_api.api.deps import AllParts, NobodysParts, SignedIn
+from batch_api.api.deps import AllParts, NobodysParts, SessionToken, SignedIn
 from batch_api.api.keys import Keyring
+from batch_api.api.sessions import COOKIE, Session, Sessions
 from batch_api.dashboard.rendering import ENVIRONMENT
 from batch_api.errors import APIError, BadRequest
 from batch_api.store.database import Database
@@ -78,6 +79,8 @@ class View:
     parts: AllParts
     tenant: str
     needs_key: bool
+    renewed: Session | None
+    """The visitor's, if it is to go on for longer."""
     request: Request
 
     @property
@@ -89,7 +92,7 @@ class View:
         """The whole page; of one that is open already, and only asks what has changed, the part
         that lives.
         """
-        return _rendered(
+        page = _rendered(
             self.request,
             template,
             status=status,
@@ -99,21 +102,43 @@ class View:
             now=self.parts.clock.now(),
             **facts,
         )
+        if self.renewed is not None:
+            give_session(page, self.renewed)
+        return page
 
 
-async def _view(request: Request, parts: NobodysParts, tenant: SignedIn) -> View:
+async def _view(
+    request: Request, parts: NobodysParts, tenant: SignedIn, token: SessionToken
+) -> View:
     """Raises SignInNeeded."""
     if tenant is None:
         raise SignInNeeded
     database: Database = request.app.state.database
     keyring: Keyring = request.app.state.keyring
-    own = replace(parts, database=database.of(tenant))
-    view = View(parts=own, tenant=tenant, needs_key=keyring.is_needed, request=request)
+    sessions: Sessions = request.app.state.sessions
+    view = View(
+        parts=replace(parts, database=database.of(tenant)),
+        tenant=tenant,
+        needs_key=keyring.is_needed,
+        renewed=sessions.renewed(token),
+        request=request,
+    )
     request.state.view = view
     return view
 
 
 Viewing = Annotated[View, Depends(_view)]
+
+
+def give_session(answer: Response, session: Session) -> None:
+    answer.set_cookie(
+        COOKIE,
+        session.token,
+        max_age=session.seconds,
+        httponly=True,
+        samesite="strict",
+        secure=session.is_secure,
+    )
 
 
 def public_page(request: Request, template: str, *, status: int = 200, **facts: Any) -> Response:

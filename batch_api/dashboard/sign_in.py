@@ -8,8 +8,8 @@ from fastapi.responses import RedirectResponse
 
 from batch_api.api.deps import IncomingBody, SessionToken, SignedIn
 from batch_api.api.keys import Keyring
-from batch_api.api.sessions import COOKIE, SESSION_SECONDS, Sessions
-from batch_api.dashboard.pages import pages, public_page
+from batch_api.api.sessions import COOKIE, Sessions
+from batch_api.dashboard.pages import give_session, pages, public_page
 from batch_api.envelope import read_whole
 
 router = pages()
@@ -37,14 +37,8 @@ async def start_session(request: Request, body: IncomingBody) -> Response:
     if key is None:
         return public_page(request, "sign_in.html", status=403, next=target, is_wrong=True)
     answer = _to(target)
-    answer.set_cookie(
-        COOKIE,
-        sessions.start(key),
-        max_age=SESSION_SECONDS,
-        httponly=True,
-        samesite="strict",
-        secure=request.headers.get("origin", "").startswith("https:"),
-    )
+    is_secure = request.headers.get("origin", "").startswith("https:")
+    give_session(answer, sessions.start(key, is_secure=is_secure))
     return answer
 
 

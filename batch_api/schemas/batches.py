@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from batch_api.lifecycle import BatchStatus, RequestState
+from batch_api.lifecycle import BatchStatus, DeliveryState, RequestState
 from batch_api.schemas.error_lines import LineError
 from batch_api.schemas.files import ExpiresAfter
 from batch_api.schemas.sizes import Metadata
@@ -126,3 +126,24 @@ class BatchLines(BaseModel):
     object: Literal["list"] = "list"
     data: list[BatchLine]
     has_more: bool
+
+
+class BatchWebhook(BaseModel):
+    """Ours: how the end of a batch is told to one receiver."""
+
+    object: Literal["batch.webhook"] = "batch.webhook"
+    receiver: str
+    """Where its URL leads, without path and query: those may be secrets."""
+    state: DeliveryState
+    attempts: int
+    failure: str | None
+    """Of the last attempt, in words."""
+    next_at: int | None
+    """When it is tried again; null if it is over."""
+    over_at: int | None
+    """When it was delivered or given up."""
+
+
+class BatchWebhooks(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[BatchWebhook]

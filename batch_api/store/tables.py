@@ -325,7 +325,9 @@ class DeliveryRow(Owned, Table):
         UniqueConstraint("batch_id", "url"),
         Index(
             "ix_deliveries_pending",
+            "url",
             "next_at",
+            "number",
             sqlite_where=text("state = 'pending'"),
             postgresql_where=text("state = 'pending'"),
         ),

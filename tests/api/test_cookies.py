@@ -3,13 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http.cookies import SimpleCookie
+from http.cookies import Morsel, SimpleCookie
 from urllib.parse import urlencode
 
 import aiohttp
 import pytest
 
-from batch_api.api.sessions import COOKIE, ENDED_FILE, SESSION_SECONDS, Sessions
+from batch_api.api.sessions import (
+    COOKIE,
+    ENDED_FILE,
+    LONGEST_SECONDS,
+    SESSION_SECONDS,
+    Sessions,
+)
 from batch_api.settings import Settings
 from batch_api.store import files
 from tests.api import keys
@@ -17,6 +23,7 @@ from tests.api.conftest import START, Site
 from tests.store import rows
 
 NEIGHBOUR = "http://localhost:3000"
+DAY = 24 * 3600
 
 
 @pytest.fixture
@@ -24,9 +31,9 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"allowed_origins": [NEIGHBOUR]})
 
 
-async def token_of(site: Site, key: str) -> str:
+async def token_of(site: Site, key: str, **headers: str) -> str:
     """As the form signs in."""
-    headers = {"content-type": "application/x-www-form-urlencoded"}
+    headers["content-type"] = "application/x-www-form-urlencoded"
     form = urlencode({"key": key})
     async with site.http.post(
         "/sign-in", data=form, headers=headers, allow_redirects=False
@@ -45,6 +52,15 @@ async def opens(site: Site, token: str, **headers: str) -> bool:
             statuses.append(answer.status)
     assert statuses in ([200, 200], [303, 401])
     return statuses == [200, 200]
+
+
+async def renewed(site: Site, token: str, path: str = "/", **headers: str) -> Morsel[str] | None:
+    """The cookie that comes with an answer, if one does."""
+    given = {"cookie": f"{COOKIE}={token}"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    async with site.http.get(path, headers=given, allow_redirects=False) as answer:
+        return SimpleCookie(answer.headers.get("set-cookie", "")).get(COOKIE)
 
 
 async def sign_out(site: Site, token: str, **headers: str) -> None:
@@ -94,11 +110,74 @@ async def test_ended_sessions_are_remembered_for_as_long_as_they_would_have_been
     assert not file.exists()
 
     await sign_out(site, await token_of(site, key))
-    site.clock.turn(SESSION_SECONDS)
+    site.clock.turn(LONGEST_SECONDS)
     await sign_out(site, await token_of(site, key))
 
     assert file.read_bytes().count(b":") == 1
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_session_is_renewed_by_a_page_that_is_seen_in_its_second_half(site: Site) -> None:
+    token = await token_of(site, await keys.make(site.keyring, site.settings, "a"))
+    site.clock.turn(SESSION_SECONDS / 2)
+    assert await renewed(site, token) is None
+    site.clock.turn(1)
+    assert await renewed(site, token, "/v1/batches") is None
+    assert await renewed(site, token, origin=NEIGHBOUR) is None
+
+    cookie = await renewed(site, token, hx_request="true")
+
+    assert cookie is not None
+    assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "strict", "/")
+    assert cookie["max-age"] == str(SESSION_SECONDS)
+    assert not cookie["secure"]
+    site.clock.turn(SESSION_SECONDS - 1)
+    assert [await opens(site, it) for it in (token, cookie.value)] == [False, True]
+    site.clock.turn(1)
+    assert not await opens(site, cookie.value)
+
+
+async def test_a_session_that_is_used_each_day_ends_thirty_days_after_the_sign_in(
+    site: Site,
+) -> None:
+    token, days = await token_of(site, await keys.make(site.keyring, site.settings, "a")), 0
+    while await opens(site, token):
+        cookie = await renewed(site, token)
+        token = cookie.value if cookie else token
+        site.clock.turn(DAY)
+        days += 1
+
+    assert days == 30
+
+
+async def test_what_began_over_https_is_renewed_for_https_alone(site: Site) -> None:
+    key = await keys.make(site.keyring, site.settings, "a")
+    token = await token_of(site, key, origin="https://batch.example.com")
+    site.clock.turn(SESSION_SECONDS - 1)
+
+    cookie = await renewed(site, token)
+
+    assert cookie is not None
+    assert cookie["secure"] is True
+
+
+@pytest.mark.parametrize("who", ["first", "last"])
+async def test_signing_out_ends_a_session_before_and_after_it_was_renewed(
+    site: Site, who: str
+) -> None:
+    first = await token_of(site, await keys.make(site.keyring, site.settings, "a"))
+    site.clock.turn(SESSION_SECONDS - 1)
+    cookie = await renewed(site, first)
+    assert cookie is not None
+
+    await sign_out(site, first if who == "first" else cookie.value)
+
+    assert not await opens(site, first)
+    site.clock.turn(SESSION_SECONDS - 1)
+    assert not await opens(site, cookie.value)
+    assert await renewed(site, cookie.value) is None
+    again = await Sessions.open(site.settings.data_dir, site.keyring, site.clock)
+    assert again.find(cookie.value) is None
 
 
 @asynccontextmanager

@@ -140,31 +140,34 @@ async def test_a_session_can_not_be_made_up(site: Site) -> None:
     first, second = [keys.leave(site.settings, tenant) for tenant in ("a", "b")]
     await site.keyring.take_orders_once()
     token = await token_of(site, first[1])
-    id, session, until, signature = token.split(".")
+    id, session, began, until, kind, signature = token.split(".")
     assert id == first[0]
 
     made_up = [
         "",
         ".",
         "..",
-        f"{second[0]}.{session}.{until}.{signature}",
-        f"{id}.{session}.{int(until) + 1}.{signature}",
-        f"{id}.{session}.{until}0.{signature}",
-        f"{id}.{session}.{until}.{signature[:-1]}",
-        f"{id}.{session}.{until}.{signature}.{signature}",
-        f"{id}.{session}.{until}.",
-        f"{id}.{session}.{'9' * 500}.{signature}",
-        f"{id}.{session}.-1.{signature}",
+        f"{second[0]}.{session}.{began}.{until}.{kind}.{signature}",
+        f"{id}.{session}.{began}.{int(until) + 1}.{kind}.{signature}",
+        f"{id}.{session}.{int(began) + 1}.{until}.{kind}.{signature}",
+        f"{id}.{session}.{began}.{until}.https.{signature}",
+        f"{id}.{session}.{began}.{until}0.{kind}.{signature}",
+        f"{id}.{session}.{began}.{until}.{kind}.{signature[:-1]}",
+        f"{id}.{session}.{began}.{until}.{kind}.{signature}.{signature}",
+        f"{id}.{session}.{began}.{until}.{kind}.",
+        f"{id}.{session}.{began}.{'9' * 500}.{kind}.{signature}",
+        f"{id}.{session}.{began}.-1.{kind}.{signature}",
+        f"{id}.{session}.{until}.{signature}",
     ]
     other = Sessions(b"x" * 32, site.keyring, site.clock, folder=site.settings.data_dir, ended={})
     key = site.keyring.valid(first[0])
     assert key is not None
-    made_up.append(other.start(key))
+    made_up.append(other.start(key, is_secure=False).token)
     assert await opens(site, token)
     assert [await opens(site, it) for it in made_up] == [False] * len(made_up)
 
 
-async def test_a_session_ends_after_a_week(site: Site) -> None:
+async def test_a_session_that_nobody_uses_ends_after_a_week(site: Site) -> None:
     token = await token_of(site, await keys.make(site.keyring, site.settings, "a"))
 
     site.clock.turn(SESSION_SECONDS - 1)

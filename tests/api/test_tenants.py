@@ -80,6 +80,7 @@ BY_ID: dict[str, Callable[[Ids], Call]] = {
     "POST /v1/batches/{id}/retry": lambda ids: Call(f"/v1/batches/{ids.batch}/retry"),
     "GET /v1/batches/{id}/results": lambda ids: Call(f"/v1/batches/{ids.batch}/results"),
     "GET /v1/batches/{id}/lines": lambda ids: Call(f"/v1/batches/{ids.batch}/lines"),
+    "GET /v1/batches/{id}/webhooks": lambda ids: Call(f"/v1/batches/{ids.batch}/webhooks"),
     "GET /get_task_status/{id}": lambda ids: Call(f"/get_task_status/{ids.batch}"),
     "GET /": lambda ids: Call(f"/?after={ids.batch}"),
     "GET /batches/{id}": lambda ids: Call(f"/batches/{ids.batch}"),
@@ -153,6 +154,9 @@ PAGES |= {f"HEAD {page.removeprefix('GET ')}" for page in PAGES}
 """Without a key one is sent to where one signs in."""
 
 
+_OF_A_BATCH = ("", "/results", "/lines", "/webhooks")
+
+
 def routes_of(app: FastAPI) -> Iterator[str]:
     for route in iter_route_contexts(app.routes):
         yield from (f"{method} {route.path}" for method in route.methods or {"ANY"})
@@ -192,7 +196,7 @@ class Tenant:
         calls += [Call(f"/v1/files/{id}") for id in self.files]
         calls += [Call(f"/v1/files/{id}/content") for id in self.files]
         for id in self.batches:
-            calls += [Call(f"/v1/batches/{id}{of}") for of in ("", "/results", "/lines")]
+            calls += [Call(f"/v1/batches/{id}{of}") for of in _OF_A_BATCH]
             calls.append(Call(f"/get_task_status/{id}"))
             calls += [Call(f"/batches/{id}{of}") for of in ("", "/lines/1", "/chart")]
         return [await self.ask("GET", call) for call in calls]

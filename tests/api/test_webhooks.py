@@ -6,13 +6,16 @@ import pytest
 from openai import BadRequestError
 from openai.types import Batch
 
-from batch_api.lifecycle import BatchStatus
+from batch_api.lifecycle import BatchStatus, DeliveryState
 from batch_api.settings import Settings
-from batch_api.store import batches
+from batch_api.store import batches, deliveries
+from batch_api.store.deliveries import Attempt
+from tests.api import keys
 from tests.api.conftest import START, Site
 from tests.store import rows
 
 URL = "https://Hooks.example.com/batches?token=1"
+ALL = "https://all.example.com/hook"
 
 
 @pytest.fixture
@@ -129,3 +132,61 @@ async def test_a_retry_tells_the_same_receiver(site: Site) -> None:
 
     retried = await rows.batch(site.database, number + 1)
     assert retried.webhook_url == "https://a.example.com/"
+
+
+async def webhooks(site: Site, id: str, key: str) -> list[dict[str, Any]]:
+    headers = {"authorization": f"Bearer {key}"}
+    async with site.http.get(f"/v1/batches/{id}/webhooks", headers=headers) as answer:
+        assert answer.status == 200
+        found: list[dict[str, Any]] = (await answer.json())["data"]
+        return found
+
+
+async def test_of_a_batch_that_has_ended_one_reads_who_was_told_and_who_was_not(
+    site: Site,
+) -> None:
+    key = await keys.make(site.keyring, site.settings, "default")
+    number = await rows.add_batch(site.database, webhook_url=URL)
+    assert await webhooks(site, "batch_1", key) == []
+    async with site.database.write.begin() as session:
+        await batches.fail(session, number, errors=[], now=START, webhook_urls=[ALL])
+        failed = Attempt(1, DeliveryState.PENDING, "answers 500", START + 20.5)
+        delivered = Attempt(2, DeliveryState.DELIVERED)
+        await deliveries.record(session, [failed, delivered], now=START + 1)
+
+    assert await webhooks(site, "batch_1", key) == [
+        {
+            "object": "batch.webhook",
+            "receiver": "https://all.example.com",
+            "state": "pending",
+            "attempts": 1,
+            "failure": "answers 500",
+            "next_at": START + 21,
+            "over_at": None,
+        },
+        {
+            "object": "batch.webhook",
+            "receiver": "https://hooks.example.com",
+            "state": "delivered",
+            "attempts": 1,
+            "failure": None,
+            "next_at": None,
+            "over_at": START + 1,
+        },
+    ]
+
+
+async def test_the_operator_s_receivers_are_nobody_else_s_to_see(site: Site) -> None:
+    key = await keys.make(site.keyring, site.settings, "a")
+    number = await rows.add_batch(site.database, tenant="a", webhook_url=URL)
+    async with site.database.write.begin() as session:
+        await batches.fail(session, number, errors=[], now=START, webhook_urls=[ALL])
+
+    (own,) = await webhooks(site, "batch_1", key)
+    assert own["receiver"] == "https://hooks.example.com"
+    headers = {"authorization": f"Bearer {key}"}
+    async with site.http.get("/batches/batch_1", headers=headers) as answer:
+        page = await answer.text()
+    assert "hooks.example.com" in page
+    assert "all.example.com" not in page
+    assert "token=1" not in page

@@ -41,7 +41,11 @@ def refusal(**options: Any) -> str:
         ("COMPLETION_WINDOWS", '["1w"]', "hours or days such as 24h or 7d, not '1w'"),
         ("COMPLETION_WINDOWS", "[]", "hours or days such as 24h or 7d, not []"),
         ("API_KEY", "sk-short", "at least 16 characters long"),
-        ("WEBHOOK_SECRET", "whsec_short", "one that `batch-api webhooks secret` prints"),
+        (
+            "WEBHOOK_SECRET",
+            "whsec_short",
+            "one that `batch-api webhooks secret` prints, or several with spaces between them",
+        ),
     ],
 )
 def test_one_of_the_environment_is_called_as_it_is_there(

@@ -291,7 +291,7 @@ class TestDeliveries:
                     session, number, errors=["no"], now=START, webhook_urls=["https://a/"]
                 )
                 attempt = Attempt(number, state, next_at=START)
-                assert await deliveries.record(session, attempt, now=START)
+                assert await deliveries.record(session, [attempt], now=START)
 
         for days, forgotten in [(6.9, 0), (7.1, 2), (99, 0)]:
             site.clock.wall = START + days * DAY
