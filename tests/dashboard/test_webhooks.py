@@ -1,9 +1,9 @@
 """Who was told of a batch's end, on the batch's page."""
 
-import pytest
 import json
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.dashboard.conftest import ended, line, start, visit
