@@ -3,9 +3,12 @@
 from collections import Counter
 from urllib.request import urlopen
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.server import Server
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_first_page_has_one_heading_and_says_where_it_is(page: Page) -> None:

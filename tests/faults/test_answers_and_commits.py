@@ -9,13 +9,15 @@ from tests.faults.disk import failing
 from tests.faults.job import Job
 from tests.server import HasEnded, Server, StandinProcess
 
+pytestmark = pytest.mark.slow
+
 _DISK_FAILED = 74
 _SECONDS = 60
 
 
 @pytest.mark.parametrize(
     ("call", "is_done"),
-    [("fdatasync", True), pytest.param("pwrite64", False, marks=pytest.mark.slow)],
+    [("fdatasync", True), pytest.param("pwrite64", False)],
 )
 def test_a_create_whose_commit_fails_is_not_answered(
     tmp_path: Path, call: str, is_done: bool
@@ -43,7 +45,6 @@ def test_a_create_whose_commit_fails_is_not_answered(
     assert set(standin.served().values()) == {1}
 
 
-@pytest.mark.slow
 def test_a_create_that_was_answered_with_an_error_never_runs(tmp_path: Path) -> None:
     job = Job(["a", "b"])
     with (

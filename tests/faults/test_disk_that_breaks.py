@@ -15,6 +15,8 @@ from tests.faults.test_full_disk import output_file_of
 from tests.server import HasEnded, Server, StandinProcess
 from tests.standin import NO_FAULT, Fault
 
+pytestmark = pytest.mark.slow
+
 _DISK_FAILED = 74
 _SECONDS = 60
 _POLL_SECONDS = 0.05
@@ -48,11 +50,8 @@ def restart_and_complete(server: Server, client: OpenAI, job: Job) -> None:
     ("calls", "file", "what"),
     [
         ("fdatasync", "batch-api.db-wal", "the database can't be read or written"),
-        pytest.param(
-            *("pwrite64", "batch-api.db-wal", "the database can't be read or written"),
-            marks=pytest.mark.slow,
-        ),
-        pytest.param("fsync", "files", "a file can't get its name", marks=pytest.mark.slow),
+        ("pwrite64", "batch-api.db-wal", "the database can't be read or written"),
+        ("fsync", "files", "a file can't get its name"),
     ],
 )
 def test_after_a_write_that_failed_the_server_ends_and_the_next_has_all(
@@ -71,7 +70,6 @@ def test_after_a_write_that_failed_the_server_ends_and_the_next_has_all(
         assert client.files.content(kept).read() == LINE
 
 
-@pytest.mark.slow
 def test_after_answers_that_could_not_be_synced_the_next_server_completes_the_batch(
     tmp_path: Path, standin: StandinProcess
 ) -> None:
@@ -90,7 +88,6 @@ def test_after_answers_that_could_not_be_synced_the_next_server_completes_the_ba
         restart_and_complete(server, client, job)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("call", ["write", "fsync"])
 def test_after_an_output_file_that_could_not_be_written_the_next_server_writes_it(
     tmp_path: Path, standin: StandinProcess, call: str
@@ -110,7 +107,6 @@ def test_after_an_output_file_that_could_not_be_written_the_next_server_writes_i
         restart_and_complete(server, client, job)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("nth", [1, 3])
 def test_a_server_does_not_start_on_a_disk_that_fails(
     tmp_path: Path, standin: StandinProcess, nth: int
@@ -149,7 +145,6 @@ def test_a_file_that_can_not_be_read_is_an_error_and_the_server_lives(
         assert client.files.content(id).read() == LINE
 
 
-@pytest.mark.slow
 def test_lines_that_can_not_be_read_when_their_turn_comes_are_errors(
     tmp_path: Path, standin: StandinProcess
 ) -> None:
@@ -168,7 +163,6 @@ def test_lines_that_can_not_be_read_when_their_turn_comes_are_errors(
         assert [json.loads(line)["error"]["code"] for line in lines] == ["input_gone"] * 3
 
 
-@pytest.mark.slow
 def test_a_database_that_can_not_be_read_ends_the_server(
     tmp_path: Path, standin: StandinProcess
 ) -> None:

@@ -13,6 +13,8 @@ from tests.scheduler.site import Site, ids, question, questions
 from tests.scheduler.test_several_upstreams import beside
 from tests.standin import Fault, Standin
 
+pytestmark = pytest.mark.slow
+
 POISON = "poison"
 
 

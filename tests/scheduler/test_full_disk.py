@@ -7,6 +7,8 @@ from sqlalchemy import text
 from batch_api.lifecycle import BatchStatus
 from tests.scheduler.site import Site, ids, questions, until
 
+pytestmark = pytest.mark.slow
+
 LINES = 500
 TROUBLE = "the disk is full or the database busy"
 
@@ -22,7 +24,6 @@ async def pages_now(site: Site) -> int:
         return int((await session.scalar(text("PRAGMA page_count"))) or 0)
 
 
-@pytest.mark.slow
 async def test_answers_wait_for_space_and_none_is_lost_or_asked_for_twice(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -66,7 +67,6 @@ async def test_a_lease_that_runs_out_while_its_answer_waits_for_space_is_not_giv
     assert site.standin.stats.received == LINES
 
 
-@pytest.mark.slow
 async def test_a_validation_waits_for_space(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     number = await site.submit(questions(5000))
     await allow_pages(site, await pages_now(site) + 10)

@@ -12,6 +12,8 @@ from batch_api.upstreams import Reply, Upstreams
 from tests.scheduler.site import CHAT, until
 from tests.scheduler.test_blame import served
 
+pytestmark = pytest.mark.slow
+
 TIME_LIMIT_SECONDS = 1.5
 MOST = 8
 

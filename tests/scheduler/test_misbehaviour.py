@@ -26,6 +26,8 @@ from tests.standin import (
     answer_to,
 )
 
+pytestmark = pytest.mark.slow
+
 KIB = 1024
 TIME_LIMIT_SECONDS = 0.3
 
