@@ -8,7 +8,7 @@ _TEN = 10
 def bytes_in_words(count: float) -> str:
     """Such as `1.5 MiB`."""
     unit = 0
-    while count >= _STEP and unit < len(_UNITS) - 1:
+    while round(count) >= _STEP and unit < len(_UNITS) - 1:
         count /= _STEP
         unit += 1
     shown = f"{count:.1f}" if unit and count < _TEN else f"{count:.0f}"
@@ -35,7 +35,8 @@ def exact_duration_in_words(seconds: float | None) -> str:
     """Of what may be over in a moment, such as `85 ms`, `1.2 s`."""
     if seconds is None or seconds >= _TEN:
         return duration_in_words(seconds)
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * max(0.0, seconds):.0f} ms"
+    milliseconds = round(1000 * max(0.0, seconds))
+    return f"{milliseconds} ms" if milliseconds < 1000 else f"{seconds:.1f} s"
 
 
 def count_in_words(count: float | None) -> str:

@@ -43,7 +43,7 @@ class Lookups(AbstractResolver):
                 found = self._look_up(
                     host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG
                 )
-            except (OSError, ValueError) as error:
+            except BaseException as error:  # noqa: BLE001 whoever waits is told
                 future.set_exception(error)
             else:
                 future.set_result(found)

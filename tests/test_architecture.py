@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "batch_api"
 
 _BASIC = {"origins", "waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
-_UPSTREAMS = {"upstream", "upstreams", "unusable"}
+_UPSTREAMS = {"lookups", "upstream", "upstreams", "unusable"}
 _SERVERS = {"about", "envelope", "metrics", "queries", "remembered", "__version__"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
 MAY_IMPORT = {
@@ -143,3 +143,17 @@ def _imported_for_sql(path: Path) -> Iterator[str]:
             source = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
             names = (source + alias.name for alias in node.names)
             yield from (name for name in names if name.split(".")[0] in _SQL)
+
+
+def test_every_http_client_looks_names_up_in_threads_of_its_own() -> None:
+    """One that hangs would hold up all that is done in asyncio's."""
+    made = {
+        path.stem: ast.unparse(node)
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "aiohttp.TCPConnector"
+    }
+    clients = [path.stem for path in PACKAGE.rglob("*.py") if "ClientSession(" in path.read_text()]
+
+    assert sorted(made) == sorted(clients) == ["fleet", "receivers", "upstreams"]
+    assert all("resolver=" in call for call in made.values())

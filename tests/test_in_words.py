@@ -12,6 +12,7 @@ from batch_api.in_words import bytes_in_words, counted, exact_duration_in_words
         (-0.1, "0 ms"),
         (0.085, "85 ms"),
         (0.25, "250 ms"),
+        (0.9996, "1.0 s"),
         (1.24, "1.2 s"),
         (10.4, "10 s"),
         (61, "1 min 01 s"),
@@ -23,7 +24,13 @@ def test_durations_are_as_exact_as_is_of_use(seconds: float | None, words: str) 
 
 @pytest.mark.parametrize(
     ("count", "words"),
-    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (40 * 2**30, "40 GiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (2**20 - 1, "1.0 MiB"),
+        (40 * 2**30, "40 GiB"),
+    ],
 )
 def test_sizes_have_the_unit_that_suits_them(count: int, words: str) -> None:
     assert bytes_in_words(count) == words

@@ -184,7 +184,7 @@ async def _follow(id: str, it: Embedded, stop: asyncio.Event) -> BatchRow:
         with display() as shown:
             while True:
                 batch = await _get(id, it)
-                if await loading.goes_on() and not BatchStatus(batch.status).is_final:
+                if not BatchStatus(batch.status).is_final and await loading.goes_on():
                     shown.show(replace(sight_of(batch), status="loading the model"))
                 else:
                     shown.show(sight_of(batch), waits_for=it.scheduler.waits_for)

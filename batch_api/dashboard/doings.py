@@ -21,6 +21,7 @@ class Doings:
     leased: int
     """Lines of the batch."""
     ended: int
+    """Since then: without those that it took over."""
     seconds: float
     """Since it is in progress."""
     in_flight: int
@@ -36,7 +37,7 @@ async def doings(batch: BatchRow, parts: AllParts, *, leased: int) -> str:
         Doings(
             status=BatchStatus(batch.status),
             leased=leased,
-            ended=batch.completed + batch.failed,
+            ended=batch.completed + batch.failed - batch.earlier_completed,
             seconds=parts.clock.now() - (batch.in_progress_at or batch.created_at),
             in_flight=sum(facts.in_flight for facts in parts.upstreams.facts()),
             is_disk_full=parts.blobs.room.is_short(),
@@ -58,6 +59,8 @@ def sentence(seen: Doings) -> str:
             return _obstacle(seen) or "Its lines are being checked."
         case BatchStatus.CANCELLING if seen.leased:
             return f"Waiting for {counted(seen.leased, 'line')} that may still be answered."
+        case BatchStatus.CANCELLING:
+            return "What was not sent is being cancelled."
         case BatchStatus.IN_PROGRESS:
             return _progress(seen)
     return "Its files are being written."

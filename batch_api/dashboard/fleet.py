@@ -13,6 +13,7 @@ import msgspec
 
 from batch_api.clock import Clock
 from batch_api.dashboard.vitals import Vitals, read_vitals
+from batch_api.lookups import Lookups
 from batch_api.remembered import Remembered
 from batch_api.schemas.bad_json import BAD_JSON
 from batch_api.upstream import without_userinfo
@@ -65,6 +66,7 @@ class Fleet:
         self._urls = [url.rstrip("/").removesuffix("/v1") for url in urls]
         self._clock = clock
         self._remembered = Remembered(clock)
+        self._lookups = Lookups()
         self._earlier: dict[str, tuple[float, Vitals]] = {}
         """By URL: what it counted, and when."""
 
@@ -74,7 +76,8 @@ class Fleet:
 
     async def _look(self) -> list[Worker]:
         timeout = aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        connector = aiohttp.TCPConnector(resolver=self._lookups)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             return await asyncio.gather(*(self._visit(session, url) for url in self._urls))
 
     async def _visit(self, session: aiohttp.ClientSession, url: str) -> Worker:

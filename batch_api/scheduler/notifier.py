@@ -73,9 +73,12 @@ class Notifier:
             while not stop.is_set():
                 self._bell.clear()
                 began = time.monotonic()
-                await patiently(self._look, None)
+                if self._receipts.have_room:
+                    await patiently(self._look, None)
+                    rounds |= {group.create_task(it) for it in self._new_rounds(self._courier)}
+                else:
+                    self._bell.set()  # to see soon whether there is room again
                 took_seconds = time.monotonic() - began
-                rounds |= {group.create_task(it) for it in self._new_rounds(self._courier)}
                 await wait(stop, max(_LOOK_SECONDS, took_seconds / _LOOK_SHARE))
                 await wait(self._bell, _POLL_SECONDS)
                 rounds = {task for task in rounds if not task.done()}
@@ -125,7 +128,7 @@ class Notifier:
         """One after the other; before each, whoever waits for a place at that host has had one."""
         places = self._places_at[origin(url)]
         try:
-            while self._receipts.have_room and self._ahead.get(url):
+            while self._ahead.get(url) and self._receipts.have_room:
                 async with places, self._places:
                     await self._deliver_next(courier, url)
         finally:
@@ -133,8 +136,8 @@ class Notifier:
             self._bell.set()
 
     async def _deliver_next(self, courier: Courier, url: str) -> None:
-        """If there is still one."""
-        if queue := self._ahead.get(url):
+        """If there is still one, and room for what comes of it, for who stood in line."""
+        if (queue := self._ahead.get(url)) and self._receipts.have_room:
             due = queue.popleft()
             self._under_way.add(due.number)
             try:

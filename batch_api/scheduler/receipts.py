@@ -67,9 +67,12 @@ class Receipts:
     async def _record(self) -> None:
         while self._waiting or not self._closed.is_set():
             await self._some.wait()
+            is_last = self._closed.is_set()
             self._is_stuck = not await patiently(self._record_group, False)
-            if self._is_stuck and await wait(self._closed, _TROUBLE_SECONDS):
+            if self._is_stuck and is_last:
                 return
+            if self._is_stuck:
+                await wait(self._closed, _TROUBLE_SECONDS)
 
     async def _record_group(self) -> bool:
         """True."""

@@ -112,7 +112,8 @@ class BatchLine(BaseModel):
     custom_id: str
     state: RequestState
     attempts: int
-    """That an upstream took, or may have taken; one that is leased has one that is yet to end."""
+    """That an upstream took, or may have taken. A line that is leased has one that is yet to end;
+    one that the server refused, or could not read, has one too."""
     failures: int
     """Attempts that failed for the request's own sake."""
     seconds: float | None

@@ -15,6 +15,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -231,26 +232,31 @@ async def release(session: AsyncSession, held: Lease, *, failures: int, not_befo
 
 
 async def put_back(session: AsyncSession, unsent: Sequence[Lease], *, not_before: float) -> None:
-    """Give leases back under which nothing was sent: these were no attempts.
+    """Give leases back under which no upstream took anything: these were no attempts.
 
     Their numbers are given out again, and still fence: nothing can come of the leases that had
-    them, and what had a smaller one is late as before.
+    them, and what had a smaller one is late as before. So a lease is put back once, by who has it.
     """
+    is_held = (
+        RequestRow.id == bindparam("request_id"),
+        RequestRow.attempt == bindparam("held_attempt"),
+    )
+    uncounted = RequestRow.attempt - 1
     back = (
         update(RequestRow)
-        .where(
-            RequestRow.id == bindparam("request_id"),
-            RequestRow.attempt == bindparam("held_attempt"),
-            RequestRow.state == RequestState.LEASED,
-        )
+        .where(*is_held, RequestRow.state == RequestState.LEASED)
         .values(
             state=RequestState.PENDING,
             leased_until=None,
             not_before=not_before,
-            attempt=RequestRow.attempt - 1,
+            attempt=uncounted,
         )
     )
+    is_cut_off = [RequestRow.state == it for it in (RequestState.CANCELLED, RequestState.EXPIRED)]
+    ended = update(RequestRow).where(*is_held, or_(*is_cut_off))
     held = [{"request_id": lease.id, "held_attempt": lease.attempt} for lease in unsent]
+    # In this order: what is pending then may have the number that was held.
+    await _execute_many(session, ended.values(attempt=uncounted), held)
     await _execute_many(session, back, held)
 
 

@@ -50,7 +50,10 @@ QUEUED = replace(IDLE, leased=0)
             replace(BUSY, status=BatchStatus.CANCELLING, leased=8),
             "Waiting for 8 lines that may still be answered.",
         ),
-        (replace(QUEUED, status=BatchStatus.CANCELLING), "Its files are being written."),
+        (
+            replace(QUEUED, status=BatchStatus.CANCELLING),
+            "What was not sent is being cancelled.",
+        ),
         (replace(QUEUED, status=BatchStatus.FINALIZING), "Its files are being written."),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from batch_api.lookups import Lookups
 from batch_api.receivers import Message, Receivers, Reception
 from tests.receiver import SECRET, Receiver
 from tests.scheduler.site import Site, until
@@ -70,6 +71,15 @@ async def test_lookups_that_hang_keep_neither_files_nor_the_database_waiting(
     async with asyncio.timeout(60), all_hang(receivers, resolver):
         assert await asyncio.to_thread(path.read_bytes) == b"content"
         await rows.add_batch(site.database)
+
+
+async def test_whatever_goes_wrong_in_a_lookup_is_told_to_who_waits() -> None:
+    def break_down(*_: Any) -> list[Any]:
+        raise MemoryError
+
+    async with asyncio.timeout(30):
+        with pytest.raises(MemoryError):
+            await Lookups(break_down).resolve("here.test", 80)
 
 
 async def test_lookups_that_hang_keep_no_other_receiver_waiting(

@@ -514,6 +514,24 @@ async def test_while_nothing_can_be_recorded_little_is_sent_and_nothing_twice(
     assert set(await stage.states()) == {"delivered"}
 
 
+async def test_who_stood_in_line_before_nothing_could_be_recorded_is_not_told(stage: Stage) -> None:
+    site = stage.site
+    for number in range(300):
+        await stage.end(f"batch_{number}", stage.receiver.url(f"/{number}"))
+    async with site.database.write() as session:
+        await session.execute(text("PRAGMA busy_timeout = 10"))
+    notifier, path = site.notifier, site.settings.data_dir / DATABASE_NAME
+    with closing(sqlite3.connect(path, isolation_level=None)) as somebody:
+        somebody.execute("BEGIN IMMEDIATE")
+        await notifier.deliver_once()
+        assert len(stage.receiver.heard) < 200
+        somebody.execute("ROLLBACK")
+    while "pending" in await stage.states():
+        await notifier.deliver_once()
+
+    assert len(stage.receiver.heard) == 300
+
+
 async def test_an_attempt_at_what_is_over_meanwhile_is_not_told(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:

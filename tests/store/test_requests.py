@@ -170,6 +170,22 @@ async def test_what_was_never_sent_comes_back_without_an_attempt(database: Datab
     assert await lease(database, number, now=5.0) == held
 
 
+@pytest.mark.parametrize("state", [RequestState.CANCELLED, RequestState.EXPIRED])
+async def test_what_was_never_sent_before_its_batch_was_cut_off_has_no_attempt(
+    database: Database, state: RequestState
+) -> None:
+    number = await add_batch(database, lines=2)
+    sent, unsent = await lease(database, number)
+    async with database.write.begin() as session:
+        assert await requests.end_unrun(session, number, state, leased_too=True) == 2
+
+    await put_back(database, [unsent])
+    await put_back(database, [unsent])
+
+    rows = [await request(database, it.id) for it in (sent, unsent)]
+    assert [(row.state, row.attempt) for row in rows] == [(state, 1), (state, 0)]
+
+
 async def test_a_lost_lease_is_not_put_back(database: Database) -> None:
     number = await add_batch(database, lines=1)
     (lost,) = await lease(database, number, now=0.0)
