@@ -103,7 +103,7 @@ def test_a_batch_without_an_answer_says_what_goes_on(
         [str(n), "Taken", "up", "1"] for n in range(3)
     ]
     client.batches.cancel(batch.id)
-    expect(overview).to_contain_text("Waiting for 3 lines that may still be answered.")
+    expect(overview.get_by_text("cancelled", exact=True)).to_be_visible()
     ended(client, batch)
 
     standin.set_fault(Fault(status=503, retry_after="1"))

@@ -97,7 +97,7 @@ def test_a_server_out_of_file_descriptors_fails_no_line_and_recovers(tmp_path: P
         job.create(client)
         standin.wait_until_received(20)
         assert process.num_fds() <= few
-        assert standin.stats().most_open <= _FEW_FILES + 1  # not 64
+        assert standin.stats().most_open <= 2 * _FEW_FILES  # not 64
 
         process.rlimit(psutil.RLIMIT_NOFILE, usual)
         job.complete(server, client)
