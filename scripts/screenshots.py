@@ -81,7 +81,7 @@ def _live(client: OpenAI) -> Mapping[str, str]:
     client.batches.cancel(cancelled.id)
     for batch in (completed, failed, cancelled):
         _wait(client, batch)
-    running = _start(client, _questions(4000))
+    running = _start(client, _questions(40_000))
     while (counts := client.batches.retrieve(running.id).request_counts) is None or (
         counts.completed < 40
     ):
