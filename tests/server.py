@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,15 +23,18 @@ from openai import OpenAI
 from tests.standin import Fault, Stats
 
 _STOP_SECONDS = 60
+_SERVERS_PORTS = range(15_000, 32_000)
 _POLL_SECONDS = 0.02
 _TAIL_BYTES = 4000
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """None that the system gives to clients: a server can be started on it again and again."""
+    while True:
+        port = secrets.choice(_SERVERS_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class HasEnded(Exception):

@@ -11,6 +11,8 @@ from batch_api.lifecycle import BatchStatus
 from batch_api.store.tables import BatchRow
 
 _PATIENCE_SECONDS = 2.0
+_FIRST_SECONDS = 10.0
+"""Nothing in flight says nothing of the workers so soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,10 @@ def _progress(seen: Doings) -> str:
         return f"{lines} with the workers, or next to be sent; {_since(seen)}."
     if obstacle := _obstacle(seen):
         return obstacle
-    return "No worker takes requests now." if seen.leased else "Its lines wait for their turn."
+    if seen.leased:
+        is_young = seen.seconds < _FIRST_SECONDS
+        return "Its lines are being sent." if is_young else "No worker takes requests now."
+    return "Its lines wait for their turn."
 
 
 def _since(seen: Doings) -> str:

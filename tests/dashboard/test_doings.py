@@ -42,6 +42,7 @@ QUEUED = replace(IDLE, leased=0)
         (replace(IDLE, check=NONE_UP), "No worker answers."),
         (replace(IDLE, check=None), "No worker takes requests now."),
         (IDLE, "No worker takes requests now."),
+        (replace(IDLE, seconds=2.0), "Its lines are being sent."),
         (QUEUED, "Its lines wait for their turn."),
         (replace(QUEUED, check=LOADING), "A worker is loading its model."),
         (replace(QUEUED, status=BatchStatus.VALIDATING), "Its lines are being checked."),
