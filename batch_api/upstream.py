@@ -91,13 +91,29 @@ class Upstream:
 
     async def ask(self, call: Call, visit: Visit) -> "Answer":
         """The answer, its body yet to be read. Raises UpstreamUnreachable and UpstreamBroke."""
-        if self.standing.needs_proof:
-            await self._prove(visit)
         try:
             response = await self._request(call)
         except _TROUBLES as error:
             raise self.unusable(error, visit, had_begun=False) from error
         return Answer(response, self, visit, self._patience)
+
+    async def prove(self, visit: Visit) -> None:
+        """That somebody is there, by a question that needs no thinking, instead of by a request.
+
+        Of one that never told its models any answer will do. Raises UpstreamUnreachable.
+        """
+        try:
+            response, body = await self._listing()
+        except UpstreamUnusable as error:
+            self._failed(visit, "does not tell its models")
+            raise UpstreamUnreachable(str(error)) from error
+        if self._told_models and self._told_in(response, body) is None:
+            if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+                self.standing.rest(self._rest_after_refusal(response.headers))
+            else:
+                self._failed(visit, "does not tell its models any more")
+            raise UpstreamUnreachable(f"{self.shown} does not tell its models any more")
+        self.standing.proved()
 
     async def models(self) -> list[dict[str, Any]] | None:
         """None: it answers, but does not tell its models. Raises UpstreamUnusable.
@@ -160,24 +176,6 @@ class Upstream:
             allow_redirects=False,
             timeout=call.timeout,
         )
-
-    async def _prove(self, visit: Visit) -> None:
-        """That somebody is there, by a question that needs no thinking, instead of by a request.
-
-        Of one that never told its models any answer will do. Raises UpstreamUnreachable.
-        """
-        try:
-            response, body = await self._listing()
-        except UpstreamUnusable as error:
-            self._failed(visit, "does not tell its models")
-            raise UpstreamUnreachable(str(error)) from error
-        if self._told_models and self._told_in(response, body) is None:
-            if response.status == HTTPStatus.TOO_MANY_REQUESTS:
-                self.standing.rest(self._rest_after_refusal(response.headers))
-            else:
-                self._failed(visit, "does not tell its models any more")
-            raise UpstreamUnreachable(f"{self.shown} does not tell its models any more")
-        self.standing.proved()
 
     async def _listing(self) -> tuple[aiohttp.ClientResponse, bytes]:
         """What it says to who asks for its models, and the whole body. Raises UpstreamUnusable."""

@@ -91,6 +91,11 @@ class Turn:
     may_go: Callable[[], bool]
     """Whether it shall still go."""
 
+    def check(self) -> None:
+        """Raises TooLate."""
+        if not self.may_go():
+            raise TooLate("It is too late to ask an upstream")
+
 
 class Upstreams:
     """Sends each request to the least busy upstream of those that can be asked."""
@@ -270,11 +275,15 @@ class Upstreams:
         return self._refusal_of_all(refusals)
 
     async def _ask_one(self, upstream: Upstream, call: Call, turn: Turn | None) -> Answer:
-        """The body of a refusal is read already."""
+        """The body of a refusal is read already. Raises UpstreamUnusable."""
         suspicion = turn.suspicion if turn else 0
         visit = upstream.standing.begin(suspicion=suspicion, is_batch=turn is not None)
         answer: Answer | None = None
         try:
+            if upstream.standing.needs_proof:
+                await upstream.prove(visit)
+            if turn is not None:
+                turn.check()  # it has waited meanwhile, for a place or for the proof
             answer = await upstream.ask(call, visit)
             if answer.status in _ASK_ANOTHER:
                 await answer.read()
@@ -339,8 +348,7 @@ class Upstreams:
 
     async def _vacancy(self, askable: list[Upstream], turn: Turn) -> None:
         """Or until a rest may be over. Raises TooLate."""
-        if not turn.may_go():
-            raise TooLate("It is too late to ask an upstream")
+        turn.check()
         for upstream in askable:
             self._waiting[upstream][turn.suspicion] += 1
         self._vacated.clear()

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from batch_api.lifecycle import BatchStatus
-from batch_api.unusable import UpstreamUnreachable, UpstreamUnusable
+from batch_api.unusable import TooLate, UpstreamUnreachable, UpstreamUnusable
 from batch_api.upstreams import Reply, Upstreams
 from tests.listening import answering
 from tests.scheduler.site import CHAT, Site, question, questions, until
@@ -266,9 +266,36 @@ async def test_one_that_has_no_time_to_tell_its_models_is_asked_again_when_it_wi
         assert (await _send(here.upstreams)).status == 200
 
 
-async def _send(upstreams: Upstreams) -> Reply:
+async def test_what_is_too_late_after_the_proof_is_not_sent(site: Site) -> None:
+    stats = site.standin.stats
+    site.standin.fault = Fault(status=500)
+    async with hasty(site, seconds=10) as here:
+        for _ in range(3):
+            await _send(here.upstreams)
+            await asyncio.sleep(here.upstreams.longest_rest_seconds)
+        with pytest.raises(TooLate):
+            await _send(here.upstreams, may_go=lambda: stats.models == 0)
+
+    assert (stats.models, stats.received) == (1, 3)
+
+
+async def test_what_is_too_late_once_there_is_a_place_is_not_sent(site: Site) -> None:
+    stats = site.standin.stats
+    site.standin.fault = Fault(delay_ms=200)
+    upstreams = Upstreams([site.url], timeout_seconds=10, most_in_flight=1)
+    first = asyncio.create_task(_send(upstreams))
+    await until(lambda: stats.open == 1)
+    with pytest.raises(TooLate):
+        await _send(upstreams, may_go=lambda: stats.open == 1)
+    await first
+    await upstreams.close()
+
+    assert stats.received == 1
+
+
+async def _send(upstreams: Upstreams, *, may_go: Callable[[], bool] = lambda: True) -> Reply:
     body = b'{"messages": [{"role": "user", "content": "hi"}]}'
-    return await upstreams.send(CHAT, body, priority="batch", request_id="r", may_go=lambda: True)
+    return await upstreams.send(CHAT, body, priority="batch", request_id="r", may_go=may_go)
 
 
 async def test_connections_that_are_closed_unanswered_lose_no_line(site: Site) -> None:
