@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     ending: Literal["whole", "hang", "closed", "nonsense", "huge", "endless head"] = "whole"
     """`closed`: without a word; `huge`: with a body of 64 MiB, if somebody reads it."""
+    after_seconds: float = 0
 
 
 OK = Reply()
@@ -159,6 +161,7 @@ class Receiver:
                 pass
 
             def _answer(self, reply: Reply) -> None:
+                time.sleep(reply.after_seconds)
                 match reply.ending:
                     case "hang":
                         receiver._let_go.wait()

@@ -29,6 +29,7 @@ from tests.scraping import Scrape
 from tests.store import rows
 
 BROKEN = Reply(500)
+UNHURRIED = Reply(after_seconds=0.05)
 ANOTHER_SECRET = "whsec_YW5vdGhlciBzZWNyZXQgb2Ygbm9ib2R5IGVsc2UgYXQgYWxs"
 NOBODYS_SECRET = "whsec_YSBzZWNyZXQgdGhhdCBub2JvZHkgZXZlciBzaWducyB3aXRo"
 TOKEN = "xyzzy"
@@ -494,7 +495,7 @@ async def test_while_nothing_can_be_recorded_little_is_sent_and_nothing_twice(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "batch_api")
-    site = stage.site
+    site, stage.receiver.usual = stage.site, UNHURRIED
     for number in range(60):
         await stage.end(f"batch_{number}")
     async with site.database.write() as session:
@@ -504,7 +505,7 @@ async def test_while_nothing_can_be_recorded_little_is_sent_and_nothing_twice(
         somebody.execute("BEGIN IMMEDIATE")
         running = asyncio.create_task(site.notifier.run(stop))
         await until(lambda: caplog.text.count("the database busy") >= 2)
-        assert len(stage.receiver.heard) <= 20
+        assert len(stage.receiver.heard) < 40
         somebody.execute("ROLLBACK")
         await until(lambda: caplog.text.count("webhook delivered") == 60)
     stop.set()
@@ -515,7 +516,7 @@ async def test_while_nothing_can_be_recorded_little_is_sent_and_nothing_twice(
 
 
 async def test_who_stood_in_line_before_nothing_could_be_recorded_is_not_told(stage: Stage) -> None:
-    site = stage.site
+    site, stage.receiver.usual = stage.site, UNHURRIED
     for number in range(300):
         await stage.end(f"batch_{number}", stage.receiver.url(f"/{number}"))
     async with site.database.write() as session:
