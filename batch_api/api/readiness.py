@@ -1,6 +1,7 @@
 """Whether an upstream can do anything; asked at most once a second, however many want to know."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from batch_api.clock import Clock
@@ -23,6 +24,13 @@ class UpstreamCheck:
     async def take(self) -> Check:
         """`away` and `loading`: nothing can be answered now; `some`: not by all of them."""
         return await self._remembered.find("models", self._ask, keep_seconds=_BELIEVED_SECONDS)
+
+    async def take_within(self, seconds: float) -> Check | None:
+        """None: it takes longer, as who is busy loading may be slow to say so."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self.take()
+        return None
 
     async def _ask(self) -> Check:
         try:

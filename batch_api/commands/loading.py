@@ -1,8 +1,5 @@
 """The time before any model is ready, of which there is one thing to say."""
 
-import asyncio
-from contextlib import suppress
-
 from batch_api.api.readiness import UpstreamCheck
 from batch_api.clock import Clock
 from batch_api.upstreams import Upstreams
@@ -19,11 +16,10 @@ class Loading:
 
     async def goes_on(self) -> bool:
         """Whether no model has been ready yet, and one is loading. Once over, it stays so."""
-        if not self._is_over:
-            # Who is busy loading may be slow to say so: then it is as it was.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE_SECONDS):
-                    check = await self._check.take()
-                self._is_on = check["status"] == "loading" or self._upstreams.are_starting
-                self._is_over = check["status"] in ("ok", "some")
+        if self._is_over:
+            return self._is_on
+        check = await self._check.take_within(_PATIENCE_SECONDS)
+        if check is not None:  # else it is as it was
+            self._is_on = check["status"] == "loading" or self._upstreams.are_starting
+            self._is_over = check["status"] in ("ok", "some")
         return self._is_on

@@ -45,9 +45,10 @@ async def one(
         batch = await find_batch(session, id)
         speeds = await paces(session, [batch], now=now)
         downloads = await _downloads(session, batch, now=now)
-        leased = await requests.count_leased(session, batch.number)
-    pace = speeds.get(batch.number)
-    is_unseen = pace is None and not batch.is_over
+        pace = speeds.get(batch.number)
+        is_unseen = pace is None and not batch.is_over
+        leased = await requests.count_leased(session, batch.number) if is_unseen else 0
+        webhooks = await webhooks_of(session, batch) if batch.is_over else []
     states = [] if state == "all" else [RequestState(state)]
     lines = await lines_of(id, view.parts, states=states, after=after, limit=_PAGE_LINES)
     return view.page(
@@ -61,7 +62,7 @@ async def one(
         can_cancel=BatchStatus(batch.status).can_become(BatchStatus.CANCELLING),
         unanswered=_unanswered(batch),
         lines=lines,
-        webhooks=await webhooks_of(id, view.parts),
+        webhooks=webhooks,
         state=state,
         names=NAMES,
         after=after,

@@ -1,7 +1,5 @@
 """What goes on in a batch of which nothing is to be seen: what is done, or what it waits for."""
 
-import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 
 from batch_api.api.deps import AllParts
@@ -43,16 +41,9 @@ async def doings(batch: BatchRow, parts: AllParts, *, leased: int) -> str:
             seconds=parts.clock.now() - (batch.in_progress_at or batch.created_at),
             in_flight=sum(facts.in_flight for facts in parts.upstreams.facts()),
             is_disk_full=parts.blobs.room.is_short(),
-            check=await _check(parts),
+            check=await parts.upstream_check.take_within(_PATIENCE_SECONDS),
         )
     )
-
-
-async def _check(parts: AllParts) -> Check | None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            return await parts.upstream_check.take()
-    return None
 
 
 def sentence(seen: Doings) -> str:
