@@ -6,8 +6,9 @@ Answers are recorded in groups: what came in over a moment, in one transaction w
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 
 from batch_api.clock import Clock
 from batch_api.failpoints import failpoint
@@ -94,30 +95,26 @@ class Ledger:
     async def release(self, lease: Lease, *, failures: int, delay_seconds: float = 0.0) -> None:
         """After an attempt, to be tried again after the delay; or let it run out, if that fails."""
         await failpoint("worker_crash_strands_job")
-        self._held.drop([lease])
-        not_before = self._after(delay_seconds)
-
-        async def work() -> None:
-            async with self._database.write.begin() as session:
-                await requests.release(session, lease, failures=failures, not_before=not_before)
-
-        await patiently(work, None)
+        let_go = partial(requests.release, held=lease, failures=failures)
+        await self._let_go([lease], let_go, delay_seconds)
 
     async def put_back(self, unsent: Sequence[Lease], *, delay_seconds: float = 0.0) -> None:
         """As release, of leases under which no upstream took anything: these were no attempts."""
-        if not unsent:
-            return
-        self._held.drop(unsent)
-        not_before = self._after(delay_seconds)
+        if unsent:
+            await self._let_go(unsent, partial(requests.put_back, unsent=unsent), delay_seconds)
+
+    async def _let_go(
+        self, leases: Sequence[Lease], let_go: Callable[..., Awaitable[object]], seconds: float
+    ) -> None:
+        """`let_go`: the statement, yet without its session and `not_before`."""
+        self._held.drop(leases)
+        not_before = self._clock.monotonic() + seconds if seconds else 0.0
 
         async def work() -> None:
             async with self._database.write.begin() as session:
-                await requests.put_back(session, unsent, not_before=not_before)
+                await let_go(session, not_before=not_before)
 
         await patiently(work, None)
-
-    def _after(self, delay_seconds: float) -> float:
-        return self._clock.monotonic() + delay_seconds if delay_seconds else 0.0
 
     def enter(self, answered: Answered) -> None:
         """To be recorded with the next group; its lease is held until then."""

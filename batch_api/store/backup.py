@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch_api.errors import Unusable
-from batch_api.store.blobs import BLOBS_FOLDER, ORPHAN, UNFINISHED
+from batch_api.store.blobs import BLOBS_FOLDER, ORPHAN
 from batch_api.store.database import DATABASE_NAME
-from batch_api.store.folders import make, sync
+from batch_api.store.folders import UNFINISHED, make, sync
 from batch_api.store.inspecting.bytes import needed_blobs
 from batch_api.store.inspecting.folder import Folder, opened
 

@@ -13,11 +13,11 @@ from typing import BinaryIO
 
 from batch_api.failpoints import failpoint
 from batch_api.store import folders
+from batch_api.store.folders import UNFINISHED
 from batch_api.store.room import Room
 from batch_api.store.trouble import DiskFailed, passes
 
 BLOBS_FOLDER = "files"
-UNFINISHED = ".unfinished"
 ORPHAN = ".orphan"
 """Of whole blobs that were set aside, as no row speaks of them: a database that was restored from
 an older copy knows nothing of what was acknowledged since.

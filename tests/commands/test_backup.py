@@ -122,7 +122,7 @@ def test_bytes_are_copied_to_another_file_system(lived_in: LivedIn) -> None:
         assert copy.st_nlink == (1 if is_elsewhere else 2)
 
 
-@pytest.mark.parametrize("under", [(), pytest.param(SLOWLY)])
+@pytest.mark.parametrize("under", [(), SLOWLY])
 def test_a_backup_is_of_one_moment_while_files_come_and_go(
     lived_in: LivedIn, tmp_path: Path, under: Sequence[str]
 ) -> None:

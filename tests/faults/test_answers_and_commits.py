@@ -17,7 +17,7 @@ _SECONDS = 60
 
 @pytest.mark.parametrize(
     ("call", "is_done"),
-    [("fdatasync", True), pytest.param("pwrite64", False)],
+    [("fdatasync", True), ("pwrite64", False)],
 )
 def test_a_create_whose_commit_fails_is_not_answered(
     tmp_path: Path, call: str, is_done: bool

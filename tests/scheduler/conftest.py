@@ -1,7 +1,6 @@
 """A database made by the migrations once and copied for each test; an upstream on a socket."""
 
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
 from batch_api.upstreams import Upstreams
+from tests import server
 from tests.clock import TurnableClock
 from tests.scheduler.site import Site
 from tests.standin import Standin
@@ -58,7 +58,4 @@ async def site(
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return server.free_port()

@@ -1,14 +1,13 @@
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
 from batch_api.lifecycle import RequestState
 from batch_api.store import requests
 from batch_api.store.database import Database
 from batch_api.store.requests import Lease, Settlement
+from tests.store.plans import planned
 from tests.store.rows import (
     LEASE_SECONDS,
     add_batch,
@@ -211,23 +210,14 @@ async def test_a_late_answer_is_dropped_after_a_lease_that_was_put_back(database
 
 
 async def test_failed_lines_are_found_without_looking_at_all(database: Database) -> None:
-    statements: list[tuple[str, Any]] = []
-
-    def note(_: object, __: object, sql: str, given: Any, *___: object) -> None:
-        statements.append((sql, given))
-
-    async with database.read() as session:
-        connection = await session.connection()
-        event.listen(connection.sync_connection, "before_cursor_execute", note)
+    async with database.read() as session, planned(session) as plans:
         await requests.page(
             session, 1, states=[RequestState.FAILED], after_line=0, limit=50, most_bytes=1_000_000
         )
-        event.remove(connection.sync_connection, "before_cursor_execute", note)
-        assert len(statements) == 2
-        for sql, given in statements:
-            steps = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", given)
-            (first, *_) = [step.detail for step in steps]
-            assert first.startswith("SEARCH requests USING INDEX ix_requests_failed"), first
+
+    assert len(plans) == 2
+    for first, *_ in plans:
+        assert first.startswith("SEARCH requests USING INDEX ix_requests_failed"), first
 
 
 async def test_a_release_of_a_lost_lease_changes_nothing(database: Database) -> None:

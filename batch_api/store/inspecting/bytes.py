@@ -5,7 +5,8 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 
 from batch_api.lifecycle import FINAL_STATUSES
-from batch_api.store.blobs import BLOBS_FOLDER, ORPHAN, UNFINISHED, are_gone, is_ours
+from batch_api.store.blobs import BLOBS_FOLDER, ORPHAN, are_gone, is_ours
+from batch_api.store.folders import UNFINISHED
 from batch_api.store.inspecting.findings import Finding, Kind
 from batch_api.store.inspecting.folder import Blob, Folder
 
