@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CollectorRegistry
 
@@ -47,6 +47,14 @@ _log = logging.getLogger(__name__)
 
 _OPENAI_S = (files, uploads, batches, models, inference)
 _OURS = (retries, results, lines, deliveries, chat, generate, tasks)
+_FOR_ANYBODY = (health, metrics, reference)
+
+_ROUTES = APIRouter()
+"""FastAPI builds what a router includes on its first request: once here, not for every app."""
+for _part in (*_OPENAI_S, *_OURS):
+    _ROUTES.include_router(_part.router, dependencies=[Depends(caller)])
+for _part in _FOR_ANYBODY:
+    _ROUTES.include_router(_part.router)
 
 
 def create_app(
@@ -96,11 +104,7 @@ def create_app(
     app.add_exception_handler(OSError, _on_trouble)
     app.add_exception_handler(StoreError, _on_trouble)
     app.add_exception_handler(DiskFailed, _on_failure)
-    for routes in (*_OPENAI_S, *_OURS):
-        app.include_router(routes.router, dependencies=[Depends(caller)])
-    app.include_router(health.router)
-    app.include_router(metrics.router)
-    app.include_router(reference.router)
+    app.router.routes.extend(_ROUTES.routes)
     document(app, settings, keyring)
     return app
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from batch_api.api.deps import AllParts
 from batch_api.dashboard import (
@@ -27,6 +27,11 @@ _PAGES = (
     *(health, events, sign_in, static),
 )
 
+_ROUTES = APIRouter()
+"""Built once, as the API's are."""
+for _page in _PAGES:
+    _ROUTES.include_router(_page.router)
+
 
 def add_dashboard(app: FastAPI, stop: asyncio.Event) -> None:
     """Once `stop` is set, pages are no longer told what changes."""
@@ -34,5 +39,4 @@ def add_dashboard(app: FastAPI, stop: asyncio.Event) -> None:
     app.state.stop = stop
     app.state.fleet = Fleet(parts.settings.workers or parts.upstreams.urls, parts.clock)
     app.state.remembered = Remembered(parts.clock)
-    for page in _PAGES:
-        app.include_router(page.router)
+    app.router.routes.extend(_ROUTES.routes)
