@@ -9,6 +9,7 @@ HEAD_BYTES = 256 * 1024
 """How much of the beginning is looked at."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_GZIP_MARK = b"\x1f\x8b"
 
 
 def check_first_line(head: bytes, *, is_whole: bool) -> None:
@@ -16,14 +17,23 @@ def check_first_line(head: bytes, *, is_whole: bool) -> None:
 
     Of a line longer than `head` only its beginning can be judged.
     """
+    problem = _problem(head, is_whole=is_whole)
+    if problem is not None:
+        raise BadRequest(f"Invalid file format for Batch API. Must be .jsonl, but {problem}.")
+
+
+def _problem(head: bytes, *, is_whole: bool) -> str | None:
+    if head.startswith(_GZIP_MARK):
+        return "the file is compressed; unpack it first"
     *ended, last = head.removeprefix(_BYTE_ORDER_MARK).split(b"\n")
-    first = next((line for line in ended if line.strip()), None)
-    if first is None and not is_whole:
-        is_jsonl = last.lstrip()[:1] in (b"", b"{")
-    else:
-        is_jsonl = _is_object(last if first is None else first)
-    if not is_jsonl:
-        raise BadRequest("Invalid file format for Batch API. Must be .jsonl")
+    lines = [*ended, last] if is_whole else ended
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            return None if _is_object(line) else f"line {number} is not a JSON object"
+    if is_whole:
+        return "there is no line in the file"
+    begins_as_object = last.lstrip()[:1] in (b"", b"{")
+    return None if begins_as_object else f"line {len(ended) + 1} is not a JSON object"
 
 
 def _is_object(line: bytes) -> bool:

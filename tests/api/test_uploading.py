@@ -132,25 +132,30 @@ async def test_an_expiry_needs_its_anchor(
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "problem"),
     [
-        b"",
-        b"\n \r\n\n",
-        b"\xef\xbb\xbf",
-        b"hello\n",
-        b"[1]\n",
-        b'"text"\n',
-        b"{'a': 1}\n",
-        b'{"a": 1\n}\n',
-        '{"a": 1}\n'.encode("utf-16"),
-        b"\x00\x01\x02",
-        b"\xff{}\n",
-        b'{"a":' * 10_000,
-        b"x" * MIB,
+        (b"", "there is no line in the file"),
+        (b"\n \r\n\n", "there is no line in the file"),
+        (b"\xef\xbb\xbf", "there is no line in the file"),
+        (b"hello\n", "line 1 is not a JSON object"),
+        (b"\n\nhello", "line 3 is not a JSON object"),
+        (b"[1]\n", "line 1 is not a JSON object"),
+        (b'"text"\n', "line 1 is not a JSON object"),
+        (b"{'a': 1}\n", "line 1 is not a JSON object"),
+        (b'{"a": 1\n}\n', "line 1 is not a JSON object"),
+        ('{"a": 1}\n'.encode("utf-16"), "line 1 is not a JSON object"),
+        (b"\x00\x01\x02", "line 1 is not a JSON object"),
+        (b"\xff{}\n", "line 1 is not a JSON object"),
+        (b'{"a":' * 10_000, "line 1 is not a JSON object"),
+        (b"x" * MIB, "line 1 is not a JSON object"),
+        (b"\n" + b"x" * MIB, "line 2 is not a JSON object"),
+        (gzip.compress(LINE), "the file is compressed; unpack it first"),
     ],
+    ids=lambda given: given[:8] if isinstance(given, bytes) else "",
 )
-async def test_what_is_no_jsonl_is_no_batch(site: Site, content: bytes) -> None:
-    with pytest.raises(BadRequestError, match=r"Invalid file format.*\.jsonl") as refused:
+async def test_what_is_no_jsonl_is_no_batch(site: Site, content: bytes, problem: str) -> None:
+    message = rf"Invalid file format for Batch API\. Must be \.jsonl, but {problem}\."
+    with pytest.raises(BadRequestError, match=message) as refused:
         await site.client.files.create(file=("in.jsonl", content), purpose="batch")
 
     assert (refused.value.param, refused.value.code) == (None, None)

@@ -165,7 +165,7 @@ def test_a_file_that_is_refused_is_explained_at_its_field(
     expect(file).to_be_focused()
     file.set_input_files(file_named("picture.jsonl", b"\x89PNG"))
     create.click()
-    expect(problem).to_have_text("Invalid file format for Batch API. Must be .jsonl")
+    expect(problem).to_contain_text("Must be .jsonl, but line 1 is not a JSON object.")
     assert file.get_attribute("aria-invalid") == "true"
     file.set_input_files(file_named("broken.jsonl.gz", b"no gzip"))
     create.click()
