@@ -4,12 +4,10 @@ import msgspec
 
 from batch_api.errors import BadRequest
 from batch_api.schemas.bad_json import BAD_JSON
+from batch_api.schemas.marks import BYTE_ORDER_MARK, GZIP
 
 HEAD_BYTES = 256 * 1024
 """How much of the beginning is looked at."""
-
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_GZIP_MARK = b"\x1f\x8b"
 
 
 def check_first_line(head: bytes, *, is_whole: bool) -> None:
@@ -23,9 +21,9 @@ def check_first_line(head: bytes, *, is_whole: bool) -> None:
 
 
 def _problem(head: bytes, *, is_whole: bool) -> str | None:
-    if head.startswith(_GZIP_MARK):
+    if head.startswith(GZIP):
         return "the file is compressed; unpack it first"
-    *ended, last = head.removeprefix(_BYTE_ORDER_MARK).split(b"\n")
+    *ended, last = head.removeprefix(BYTE_ORDER_MARK).split(b"\n")
     lines = [*ended, last] if is_whole else ended
     for number, line in enumerate(lines, start=1):
         if line.strip():

@@ -7,8 +7,7 @@ import msgspec
 
 from batch_api.errors import Unusable
 from batch_api.schemas.bad_json import BAD_JSON
-
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+from batch_api.schemas.marks import BYTE_ORDER_MARK, GZIP
 
 
 class InputUnusable(Unusable):
@@ -35,13 +34,18 @@ def first_url(input: Path) -> str:
 def _first_url(file: BinaryIO, input: Path) -> str:
     trouble: Exception | None = None
     for number, line in enumerate(file):
+        if not number and line.startswith(GZIP):
+            raise InputUnusable(f"{input} is compressed; unpack it first.")
         try:
             if line.strip():
-                return _url(line if number else line.removeprefix(_BYTE_ORDER_MARK))
+                return _url(line if number else line.removeprefix(BYTE_ORDER_MARK))
         except BAD_JSON as error:
             trouble = trouble or error
-    why = f"No line of {input} is a request with a 'url'"
-    raise InputUnusable(f"{why}; the first: {trouble}." if trouble else f"{why}.") from trouble
+    if trouble is None:
+        raise InputUnusable(f"There is no line in {input}.")
+    raise InputUnusable(
+        f"No line of {input} is a request with a 'url'; the first: {trouble}."
+    ) from trouble
 
 
 def _url(line: bytes) -> str:

@@ -113,23 +113,25 @@ class Lines:
         self._said, self._said_at = description, now
         known = ""
         if sight.total:
-            known = (
-                f": {sight.ended} of {counted(sight.total, 'line')}, {sight.failed} failed, {rates}"
-            )
+            ended = f": {sight.ended} of {counted(sight.total, 'line')}"
+            known = ", ".join(filter(None, [ended, f"{sight.failed} failed", rates]))
         print(description + known, file=sys.stderr, flush=True)
 
 
 class Rates:
-    """Since the first look: what was done before does not count."""
+    """Since the first look: what was done before does not count, and says nothing of now."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int, int] | None = None
 
     def of(self, sight: Sight) -> str:
+        """Nothing before something was done."""
         seen = (time.monotonic(), sight.ended, sight.output_tokens)
         if self._first is None or not sight.total:
             self._first = seen
         began, lines, tokens = self._first
+        if seen[1:] == (lines, tokens):
+            return ""
         seconds = max(seen[0] - began, 0.001)
         return f"{(seen[1] - lines) / seconds:.1f} lines/s {(seen[2] - tokens) / seconds:.0f} tok/s"
 

@@ -11,12 +11,12 @@ from batch_api.api.missing import no_such_file
 from batch_api.dashboard.pages import Viewing, pages
 from batch_api.schemas.bad_json import BAD_JSON
 from batch_api.schemas.batches import Endpoint
+from batch_api.schemas.marks import BYTE_ORDER_MARK
 from batch_api.store import files
 
 router = pages()
 
 _HEAD_BYTES = 256 * 1024
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class _Line(msgspec.Struct):
@@ -48,7 +48,7 @@ def _first_url(path: Path) -> str | None:
     """Where the first line goes to, if it says so. Blocks."""
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES).removeprefix(_BYTE_ORDER_MARK)
+            head = file.read(_HEAD_BYTES).removeprefix(BYTE_ORDER_MARK)
         return _decode(head.lstrip().partition(b"\n")[0]).url
     except (FileNotFoundError, *BAD_JSON):
         return None

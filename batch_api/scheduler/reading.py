@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch_api.schemas.lines import InputLine, LineRules, Problem
+from batch_api.schemas.marks import BYTE_ORDER_MARK
 from batch_api.store.requests import Place
 
 MAX_PROBLEMS = 100
 PAGE_LINES = 2_000
 
-_BOM = b"\xef\xbb\xbf"
 _SKIP_BYTES = 1024 * 1024
 
 
@@ -100,7 +100,7 @@ def _lines(file: BinaryIO, limit: int) -> Iterator[tuple[int, int, bytes | None]
 
 def _skip_bom(file: BinaryIO) -> int:
     """How many bytes it has."""
-    skipped = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
+    skipped = len(BYTE_ORDER_MARK) if file.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK else 0
     file.seek(skipped)
     return skipped
 

@@ -1,3 +1,4 @@
+import gzip
 import os
 from pathlib import Path
 
@@ -29,4 +30,20 @@ def test_what_is_wrong_with_the_first_line_is_told_if_no_line_has_one(tmp_path: 
     input.write_bytes(b'{"url": 1}\nnonsense\n')
 
     with pytest.raises(InputUnusable, match=r"No line of .* Expected `str`, got `int`"):
+        first_url(input)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "There is no line in"),
+        (b"\n \n", "There is no line in"),
+        (gzip.compress(b'{"url": "/a"}\n'), "is compressed; unpack it first"),
+    ],
+)
+def test_what_is_no_text_with_lines_is_told(tmp_path: Path, content: bytes, problem: str) -> None:
+    input = tmp_path / "in.jsonl"
+    input.write_bytes(content)
+
+    with pytest.raises(InputUnusable, match=problem):
         first_url(input)

@@ -1,25 +1,27 @@
-"""What a server says must not steer the terminal, nor break the bar."""
+"""What is said of a batch for a log."""
 
-import os
-import pty
-from contextlib import redirect_stderr
+from dataclasses import replace
 
 import pytest
 
-from batch_api.client.progress import Bar, Display, Lines, Sight
-from tests.client.calling import drain
+from batch_api.client.progress import Lines, Sight
 
-RUNNING = Sight("in_progress", 3, 1, 0, 0)
-TOLD = "http://x answers 502: [/p] [red]oops\x1b]0;title\x07"
+HALF = Sight(status="in_progress", total=4, completed=1, failed=1, output_tokens=10)
 
 
-@pytest.mark.parametrize("kind", [Bar, Lines])
-def test_what_a_server_says_is_shown_as_it_is(kind: type[Display]) -> None:
-    screen, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as stderr, redirect_stderr(stderr), kind() as shown:
-        shown.show(RUNNING, waits_for=TOLD)
-    said = drain(screen)
+def test_speeds_are_told_once_something_was_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines() as lines:
+        lines.show(HALF)
+        lines.show(replace(HALF, status="completed", completed=3))
 
-    assert "[/p] [red]oops" in said
-    assert "\x1b]0;" not in said
-    assert "\x07" not in said
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "in progress: 2 of 4 lines, 1 failed"
+    assert last.startswith("completed: 4 of 4 lines, 1 failed, ")
+    assert "lines/s" in last
+
+
+def test_no_speed_is_told_of_what_was_over_before(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines() as lines:
+        lines.show(replace(HALF, status="completed", completed=3))
+
+    assert capsys.readouterr().err == "completed: 4 of 4 lines, 1 failed\n"
