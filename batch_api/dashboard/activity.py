@@ -79,7 +79,14 @@ Found = Annotated[Series, Depends(_series)]
 @router.get("/activity")
 async def activity(view: Viewing, found: Found, range: Span = "1h") -> Response:
     rows = [(name, kind, summary(getattr(found, column))) for name, column, kind in _ROWS]
-    return view.page("activity.html", range=range, ranges=RANGES, rows=rows, step=found.step)
+    return view.page(
+        "activity.html",
+        range=range,
+        ranges=RANGES,
+        rows=rows,
+        step=found.step,
+        delay_step=progress.LATENCY_INTERVAL_SECONDS,
+    )
 
 
 @router.get("/activity/data")

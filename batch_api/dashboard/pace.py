@@ -11,6 +11,7 @@ from batch_api.store.progress import Rate
 from batch_api.store.tables import BatchRow
 
 _LATELY_SECONDS = 60
+_FEW_LINES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,8 @@ class Pace:
     lines_per_second: float
     tokens_per_second: float
     """Of what the model writes."""
-    left_seconds: float
-    """If it goes on like this."""
+    left_seconds: float | None
+    """If it goes on like this; None after so few lines that it would be a guess."""
 
 
 async def paces(
@@ -32,5 +33,7 @@ async def paces(
 
 
 def _pace(row: BatchRow, rate: Rate) -> Pace:
-    left = (row.total or 0) - row.completed - row.failed
-    return Pace(rate.lines, rate.output_tokens, left / rate.lines)
+    ended = row.completed + row.failed
+    left = (row.total or 0) - ended
+    left_seconds = left / rate.lines if ended >= _FEW_LINES else None
+    return Pace(rate.lines, rate.output_tokens, left_seconds)

@@ -24,6 +24,16 @@ _COUNT_PIXELS = """canvas => {
 }"""
 
 
+_COUNT_GREEN = """canvas => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let green = 0;
+  for (let at = 0; at < data.length; at += 4) {
+    green += data[at + 3] > 0 && data[at + 1] > data[at] + 40 && data[at + 1] > data[at + 2] + 10;
+  }
+  return green;
+}"""
+
+
 def some_lines(count: int) -> bytes:
     refused = str(Fault(status=400))
     return b"".join(line(f"row-{n}", refused if n % 5 == 0 else "hello") for n in range(count))
@@ -127,3 +137,14 @@ def test_a_batch_has_a_chart_of_its_own(server: Server, client: OpenAI) -> None:
     assert series["step"] == 10
     assert all_of(series, "completed") == pytest.approx(8)
     assert any(value for value in series["p95"])
+
+
+def test_a_batch_of_one_moment_has_a_dot_in_its_chart(
+    page: Page, server: Server, client: OpenAI
+) -> None:
+    batch = ended(client, start(client, some_lines(10)))
+    page.goto(f"/batches/{batch.id}")
+    chart = page.locator("figure.chart").first
+
+    expect(chart).not_to_have_class(re.compile("nothing"))
+    assert chart.locator("canvas").evaluate(_COUNT_GREEN) > 10

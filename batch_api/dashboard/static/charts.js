@@ -24,15 +24,22 @@ function number(value) {
   return value.toLocaleString("en", { maximumFractionDigits: digits }).replaceAll(",", "\u202f");
 }
 
-// Times of the day, or days if there are many of them.
+// Times of the day, to the second if there are few of them; or days, if there are many.
 function moments(chart, seconds) {
-  const isLong = chart.scales.x.max - chart.scales.x.min > 3 * 24 * 3600;
-  const style = isLong ? { day: "numeric", month: "short" } : { hour: "2-digit", minute: "2-digit", hour12: false };
+  const length = chart.scales.x.max - chart.scales.x.min;
+  const toMinute = { hour: "2-digit", minute: "2-digit", hour12: false };
+  const toSecond = { ...toMinute, second: "2-digit" };
+  const style = length > 3 * 24 * 3600 ? { day: "numeric", month: "short" } : length > 5 * 60 ? toMinute : toSecond;
   return seconds.map((at) => new Date(at * 1000).toLocaleString(undefined, style));
 }
 
 function moment(_chart, at) {
   return at == null ? "–" : new Date(at * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+}
+
+// A single step, which takes ten seconds, is in the middle of a minute.
+function around(chart, low, high) {
+  return chart.data[0].length === 1 ? [low - 25, low + 35] : [low, high];
 }
 
 function axis(more) {
@@ -45,13 +52,21 @@ function axis(more) {
   };
 }
 
+// One that has no neighbour on a side that a line could lead to.
+function lonely(chart, series) {
+  const values = chart.data[series];
+  const isAlone = (at) => values[at] != null && values[at - 1] == null && values[at + 1] == null;
+  const found = [...values.keys()].filter(isAlone);
+  return found.length ? found : null;
+}
+
 function line([, label, name, isFilled]) {
   return {
     label,
     stroke: () => resolved(name),
     fill: isFilled ? () => resolved(name).replace("rgb(", "rgba(").replace(")", ", 0.12)") : undefined,
     width: 1.5,
-    points: { show: false },
+    points: { show: false, filter: lonely, size: 6 },
     spanGaps: false,
     value: (_chart, value) => number(value),
   };
@@ -64,7 +79,7 @@ function made(figure, data) {
     height: HEIGHT,
     legend: { live: true },
     cursor: { y: false, drag: { setScale: false } },
-    scales: { y: { range: (_chart, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+    scales: { x: { range: around }, y: { range: (_chart, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     axes: [axis({ values: moments, space: 70 }), axis({ size: 54, values: (_chart, values) => values.map(number) })],
     series: [{ label: "at", value: moment }, ...KINDS[figure.dataset.chart].map(line)],
   }, data, place);
