@@ -184,11 +184,14 @@ async def _follow(id: str, it: Embedded, stop: asyncio.Event) -> BatchRow:
         with display() as shown:
             while True:
                 batch = await _get(id, it)
-                if not BatchStatus(batch.status).is_final and await loading.goes_on():
-                    shown.show(replace(sight_of(batch), status="loading the model"))
+                sight, is_over = sight_of(batch), BatchStatus(batch.status).is_final
+                if is_over:
+                    shown.show(sight)
+                elif await loading.goes_on():
+                    shown.show(replace(sight, status="loading the model"))
                 else:
-                    shown.show(sight_of(batch), waits_for=it.scheduler.waits_for)
-                if BatchStatus(batch.status).is_final or stop.is_set():
+                    shown.show(sight, waits_for=it.scheduler.waits_for)
+                if is_over or stop.is_set():
                     break
                 await asyncio.sleep(_POLL_SECONDS)
         halt.set()

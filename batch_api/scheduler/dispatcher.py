@@ -88,7 +88,8 @@ class Dispatcher:
     def waits_for(self) -> str | None:
         if not self._has_room:
             return "the disk is full"
-        return "no upstream takes requests" if self._pause.is_on else None
+        is_away = self._pause.is_on or not self._upstreams.count(up=True)
+        return "no upstream takes requests" if is_away else None
 
     async def run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:

@@ -346,6 +346,23 @@ async def test_a_deadline_breaks_off_what_is_in_flight_of_its_batch_alone(patien
     assert site.standin.stats.received == 5
 
 
+async def test_an_outage_is_told_for_as_long_as_it_lasts(site: Site, free_port: int) -> None:
+    upstreams = Upstreams([f"http://127.0.0.1:{free_port}"], timeout_seconds=10)
+    here = replace(site, upstreams=upstreams)
+    await site.submit(questions(5))
+    assert await site.intake.validate_once()
+    async with here.running() as scheduler:
+        await until(lambda: scheduler.waits_for is not None)
+        told = []
+        for _ in range(100):
+            site.clock.steady += 0.1
+            await asyncio.sleep(0.01)
+            told.append(scheduler.waits_for)
+    await upstreams.close()
+
+    assert set(told) == {"no upstream takes requests"}
+
+
 async def test_nothing_is_sent_under_a_lease_that_ran_out(site: Site, free_port: int) -> None:
     upstreams = Upstreams([f"http://127.0.0.1:{free_port}"], timeout_seconds=10)
     here = replace(site, upstreams=upstreams)
