@@ -159,7 +159,6 @@ class Ledger:
     async def renew(self) -> None:
         """Prolong what is held, again and again, until the ledger is closed."""
         while not await wait(self._closed, self._lease_seconds / _RENEWALS):
-            await failpoint("zombie_owner_burns_inference")
             await patiently(self.renew_once, 0)
 
     async def renew_once(self) -> int:
@@ -167,6 +166,7 @@ class Ledger:
         held = self._held.leases
         if not held:
             return 0
+        await failpoint("zombie_owner_burns_inference")
         until = self._clock.monotonic() + self._lease_seconds
         async with self._database.write.begin() as session:
             renewed = await requests.renew(session, [lease.id for lease in held], until=until)
