@@ -52,7 +52,7 @@ function axis(more) {
   };
 }
 
-// One that has no neighbour on a side that a line could lead to.
+// Values without a neighbour on either side: no line leads to them.
 function lonely(chart, series) {
   const values = chart.data[series];
   const isAlone = (at) => values[at] != null && values[at - 1] == null && values[at + 1] == null;
@@ -66,7 +66,7 @@ function line([, label, name, isFilled]) {
     stroke: () => resolved(name),
     fill: isFilled ? () => resolved(name).replace("rgb(", "rgba(").replace(")", ", 0.12)") : undefined,
     width: 1.5,
-    points: { show: false, filter: lonely, size: 6 },
+    points: { show: false, filter: lonely, size: 6, fill: () => resolved(name) },
     spanGaps: false,
     value: (_chart, value) => number(value),
   };
