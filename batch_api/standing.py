@@ -103,6 +103,10 @@ class Standing:
         """Somebody is there."""
         self._is_alive = True
 
+    def doubt(self) -> None:
+        """A proof was not followed by its request, and says nothing of later ones."""
+        self._is_alive = False
+
     def refused(self, visit: Visit) -> None:
         """It has no place for more than the others there; half of what it had is still tried.
 

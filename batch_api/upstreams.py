@@ -168,6 +168,12 @@ class Upstreams:
         """None has answered since they were started."""
         return all(upstream.is_starting for upstream in self._upstreams)
 
+    @property
+    def are_busy(self) -> bool:
+        """One is at work on a request, for all that is known."""
+        standings = [upstream.standing for upstream in self._upstreams]
+        return any(each.in_flight and not each.needs_proof for each in standings)
+
     def count(self, *, up: bool) -> int:
         """Of those that answer, as far as is known; or of the others."""
         return sum(upstream.is_up == up for upstream in self._upstreams)
@@ -281,9 +287,7 @@ class Upstreams:
         answer: Answer | None = None
         try:
             if upstream.standing.needs_proof:
-                await upstream.prove(visit)
-            if turn is not None:
-                turn.check()  # it has waited meanwhile, for a place or for the proof
+                await self._prove(upstream, visit, turn)
             answer = await upstream.ask(call, visit)
             if answer.status in _ASK_ANOTHER:
                 await answer.read()
@@ -293,6 +297,17 @@ class Upstreams:
             self._vacate(upstream, visit)
             raise
         return answer
+
+    async def _prove(self, upstream: Upstream, visit: Visit, turn: Turn | None) -> None:
+        """Raises UpstreamUnreachable, and TooLate; the next request proves it anew then."""
+        await upstream.prove(visit)
+        if turn is None:
+            return
+        try:
+            turn.check()
+        except TooLate:
+            upstream.standing.doubt()
+            raise
 
     def _refusal_of_all(self, refusals: list[Answer]) -> Answer:
         """That nobody has a model is believed when everybody says so."""
@@ -307,9 +322,12 @@ class Upstreams:
     async def _next(self, asked: Sequence[Upstream], turn: Turn | None) -> Upstream | None:
         """The one to ask now; a request of a batch waits until one admits it. None: all are asked.
 
+        Raises TooLate.
         No other task runs between the choice and the caller's next step.
         """
         while askable := self._askable(asked, turn):
+            if turn is not None:
+                turn.check()
             admitting = self._admitting(askable, turn)
             if admitting:
                 return min(admitting, key=_in_flight)
@@ -347,8 +365,7 @@ class Upstreams:
         ]
 
     async def _vacancy(self, askable: list[Upstream], turn: Turn) -> None:
-        """Or until a rest may be over. Raises TooLate."""
-        turn.check()
+        """Or until a rest may be over."""
         for upstream in askable:
             self._waiting[upstream][turn.suspicion] += 1
         self._vacated.clear()

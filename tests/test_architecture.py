@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "batch_api"
 
 _BASIC = {"origins", "waiting", "clock", "errors", "failpoints", "lifecycle", "logs", "settings"}
 _UPSTREAMS = {"lookups", "upstream", "upstreams", "unusable"}
-_SERVERS = {"about", "envelope", "metrics", "queries", "remembered", "__version__"}
+_SERVERS = {"about", "envelope", "metrics", "queries", "remembered", "routes", "__version__"}
 _SQL = {"sqlalchemy", "sqlite3", "aiosqlite", "alembic"}
 MAY_IMPORT = {
     "clock": set(),
@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "about": {"__version__"},
     "remembered": {"clock"},
     "disconnect": set(),
+    "routes": set(),
     "metrics": {"__version__"},
     "standing": set(),
     "origins": set(),

@@ -340,11 +340,11 @@ async def dribbled_seconds(port: int, begun: bytes) -> float:
 async def test_a_slow_body_on_a_living_line_is_taken_however_long_it_takes(
     running: Running,
 ) -> None:
-    pieces = 8
+    pieces = 12
     head = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n" % (pieces * 400)
     async with connected(running.port, head + LAST) as (reader, writer), asyncio.timeout(30):
         for _ in range(pieces):
-            await asyncio.sleep(PATIENCE_SECONDS / 3)  # more than twice its patience in all
+            await asyncio.sleep(PATIENCE_SECONDS / 5)  # more than twice its patience in all
             writer.write(b"x" * 400)
         said = await reader.read()
 

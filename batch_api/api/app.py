@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CollectorRegistry
 
@@ -36,6 +36,7 @@ from batch_api.clock import Clock
 from batch_api.envelope import install, render
 from batch_api.errors import APIError, OutOfSpace, Unavailable
 from batch_api.metrics import Counted, HttpMetrics
+from batch_api.routes import routes_of
 from batch_api.settings import Settings
 from batch_api.store.blobs import Blobs
 from batch_api.store.database import Database
@@ -49,12 +50,10 @@ _OPENAI_S = (files, uploads, batches, models, inference)
 _OURS = (retries, results, lines, deliveries, chat, generate, tasks)
 _FOR_ANYBODY = (health, metrics, reference)
 
-_ROUTES = APIRouter()
-"""FastAPI builds what a router includes on its first request: once here, not for every app."""
-for _part in (*_OPENAI_S, *_OURS):
-    _ROUTES.include_router(_part.router, dependencies=[Depends(caller)])
-for _part in _FOR_ANYBODY:
-    _ROUTES.include_router(_part.router)
+_ROUTES = (
+    *routes_of((*_OPENAI_S, *_OURS), dependencies=[Depends(caller)]),
+    *routes_of(_FOR_ANYBODY),
+)
 
 
 def create_app(
@@ -104,7 +103,7 @@ def create_app(
     app.add_exception_handler(OSError, _on_trouble)
     app.add_exception_handler(StoreError, _on_trouble)
     app.add_exception_handler(DiskFailed, _on_failure)
-    app.router.routes.extend(_ROUTES.routes)
+    app.router.routes.extend(_ROUTES)
     document(app, settings, keyring)
     return app
 

@@ -36,9 +36,10 @@ def _first_url(file: BinaryIO, input: Path) -> str:
     for number, line in enumerate(file):
         if not number and line.startswith(GZIP):
             raise InputUnusable(f"{input} is compressed; unpack it first.")
+        text = line if number else line.removeprefix(BYTE_ORDER_MARK)
         try:
-            if line.strip():
-                return _url(line if number else line.removeprefix(BYTE_ORDER_MARK))
+            if text.strip():
+                return _url(text)
         except BAD_JSON as error:
             trouble = trouble or error
     if trouble is None:

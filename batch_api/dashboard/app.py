@@ -2,7 +2,7 @@
 
 import asyncio
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from batch_api.api.deps import AllParts
 from batch_api.dashboard import (
@@ -21,16 +21,14 @@ from batch_api.dashboard import (
 )
 from batch_api.dashboard.fleet import Fleet
 from batch_api.remembered import Remembered
+from batch_api.routes import routes_of
 
 _PAGES = (
     *(batches, batch, line, new, activity, workers, storage, playground),
     *(health, events, sign_in, static),
 )
 
-_ROUTES = APIRouter()
-"""Built once, as the API's are."""
-for _page in _PAGES:
-    _ROUTES.include_router(_page.router)
+_ROUTES = routes_of(_PAGES)
 
 
 def add_dashboard(app: FastAPI, stop: asyncio.Event) -> None:
@@ -39,4 +37,4 @@ def add_dashboard(app: FastAPI, stop: asyncio.Event) -> None:
     app.state.stop = stop
     app.state.fleet = Fleet(parts.settings.workers or parts.upstreams.urls, parts.clock)
     app.state.remembered = Remembered(parts.clock)
-    app.router.routes.extend(_ROUTES.routes)
+    app.router.routes.extend(_ROUTES)

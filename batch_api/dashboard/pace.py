@@ -35,5 +35,6 @@ async def paces(
 def _pace(row: BatchRow, rate: Rate) -> Pace:
     ended = row.completed + row.failed
     left = (row.total or 0) - ended
-    left_seconds = left / rate.lines if ended >= _FEW_LINES else None
+    is_guess = ended - row.earlier_completed < _FEW_LINES
+    left_seconds = None if is_guess else left / rate.lines
     return Pace(rate.lines, rate.output_tokens, left_seconds)

@@ -88,7 +88,7 @@ class Dispatcher:
     def waits_for(self) -> str | None:
         if not self._has_room:
             return "the disk is full"
-        is_away = self._pause.is_on or not self._upstreams.count(up=True)
+        is_away = self._pause.lasts and not self._upstreams.are_busy
         return "no upstream takes requests" if is_away else None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -292,6 +292,8 @@ class Pause:
         self._clock = clock
         self._until = 0.0
         self._next_seconds = _FIRST_PAUSE_SECONDS
+        self.lasts = False
+        """None has been taken since one began, though some may have been tried between two."""
 
     @property
     def is_on(self) -> bool:
@@ -305,6 +307,7 @@ class Pause:
         if not wish_seconds:
             self._next_seconds = min(2 * self._next_seconds, _LONGEST_PAUSE_SECONDS)
         self._until = self._clock.monotonic() + seconds
+        self.lasts = True
         log.info("waiting for an upstream to take requests", extra={"pause_seconds": seconds})
 
     async def pass_some(self, stop: asyncio.Event) -> None:
@@ -315,6 +318,7 @@ class Pause:
     def forget(self) -> None:
         """An upstream took a request: the next pause is a short one again."""
         self._next_seconds = _FIRST_PAUSE_SECONDS
+        self.lasts = False
 
 
 def _facts(lease: Lease, reason: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from batch_api.clock import Clock
 from batch_api.failpoints import failpoint
@@ -95,24 +96,35 @@ class Ledger:
     async def release(self, lease: Lease, *, failures: int, delay_seconds: float = 0.0) -> None:
         """After an attempt, to be tried again after the delay; or let it run out, if that fails."""
         await failpoint("worker_crash_strands_job")
-        let_go = partial(requests.release, held=lease, failures=failures)
-        await self._let_go([lease], let_go, delay_seconds)
+        await self._let_go(
+            [lease],
+            lambda session, at: requests.release(session, lease, failures=failures, not_before=at),
+            delay_seconds,
+        )
 
     async def put_back(self, unsent: Sequence[Lease], *, delay_seconds: float = 0.0) -> None:
         """As release, of leases under which no upstream took anything: these were no attempts."""
-        if unsent:
-            await self._let_go(unsent, partial(requests.put_back, unsent=unsent), delay_seconds)
+        if not unsent:
+            return
+        await self._let_go(
+            unsent,
+            lambda session, at: requests.put_back(session, unsent, not_before=at),
+            delay_seconds,
+        )
 
     async def _let_go(
-        self, leases: Sequence[Lease], let_go: Callable[..., Awaitable[object]], seconds: float
+        self,
+        leases: Sequence[Lease],
+        statement: Callable[[AsyncSession, float], Awaitable[object]],
+        delay_seconds: float,
     ) -> None:
-        """`let_go`: the statement, yet without its session and `not_before`."""
+        """`statement` gets the time before which they are not to be leased again."""
         self._held.drop(leases)
-        not_before = self._clock.monotonic() + seconds if seconds else 0.0
+        not_before = self._clock.monotonic() + delay_seconds if delay_seconds else 0.0
 
         async def work() -> None:
             async with self._database.write.begin() as session:
-                await let_go(session, not_before=not_before)
+                await statement(session, not_before)
 
         await patiently(work, None)
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from batch_api import envelope
 from batch_api.about import about
 from batch_api.metrics import Counted, HttpMetrics
+from batch_api.routes import routes_of
 from batch_api.settings import Task
 from batch_api.worker import (
     chat,
@@ -29,6 +30,9 @@ _MODULES: dict[Task, tuple[ModuleType, ...]] = {
     "generate": (chat, completions, responses, generate_batch),
     "embed": (embeddings,),
 }
+_ROUTES = {
+    task: routes_of((*modules, health, metrics, models)) for task, modules in _MODULES.items()
+}
 
 
 def create_app(engine: EngineThread[Any], *, model: str, task: Task = "generate") -> FastAPI:
@@ -38,7 +42,6 @@ def create_app(engine: EngineThread[Any], *, model: str, task: Task = "generate"
     app.state.served = Served(model, task, int(time.time()), engine, registry, about())
     envelope.install(app)
     app.add_middleware(Counted, metrics=HttpMetrics(registry))
-    for module in (*_MODULES[task], health, metrics, models):
-        app.include_router(module.router)
+    app.router.routes.extend(_ROUTES[task])
     app.include_router(refusing_all_but(task))
     return app

@@ -38,8 +38,10 @@ def test_what_is_wrong_with_the_first_line_is_told_if_no_line_has_one(tmp_path: 
     [
         (b"", "There is no line in"),
         (b"\n \n", "There is no line in"),
-        (gzip.compress(b'{"url": "/a"}\n'), "is compressed; unpack it first"),
+        (b"\xef\xbb\xbf", "There is no line in"),
+        (gzip.compress(b'{"url": "/a"}\n', mtime=0), "is compressed; unpack it first"),
     ],
+    ids=["empty", "blank", "mark", "gzip"],
 )
 def test_what_is_no_text_with_lines_is_told(tmp_path: Path, content: bytes, problem: str) -> None:
     input = tmp_path / "in.jsonl"

@@ -1,12 +1,30 @@
-"""What is said of a batch for a log."""
+"""What a person or a log is shown of a batch; what a server says steers no terminal."""
 
+import os
+import pty
+from contextlib import redirect_stderr
 from dataclasses import replace
 
 import pytest
 
-from batch_api.client.progress import Lines, Sight
+from batch_api.client.progress import Bar, Display, Lines, Sight
+from tests.client.calling import drain
 
-HALF = Sight(status="in_progress", total=4, completed=1, failed=1, output_tokens=10)
+RUNNING = Sight("in_progress", 3, 1, 0, 0)
+HALF = Sight("in_progress", 4, 1, 1, 10)
+TOLD = "http://x answers 502: [/p] [red]oops\x1b]0;title\x07"
+
+
+@pytest.mark.parametrize("kind", [Bar, Lines])
+def test_what_a_server_says_is_shown_as_it_is(kind: type[Display]) -> None:
+    screen, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as stderr, redirect_stderr(stderr), kind() as shown:
+        shown.show(RUNNING, waits_for=TOLD)
+    said = drain(screen)
+
+    assert "[/p] [red]oops" in said
+    assert "\x1b]0;" not in said
+    assert "\x07" not in said
 
 
 def test_speeds_are_told_once_something_was_done(capsys: pytest.CaptureFixture[str]) -> None:

@@ -348,16 +348,23 @@ async def test_a_deadline_breaks_off_what_is_in_flight_of_its_batch_alone(patien
 
 async def test_an_outage_is_told_for_as_long_as_it_lasts(site: Site, free_port: int) -> None:
     upstreams = Upstreams([f"http://127.0.0.1:{free_port}"], timeout_seconds=10)
-    here = replace(site, upstreams=upstreams)
+    here = with_settings(replace(site, upstreams=upstreams), shutdown_grace_seconds=0.1)
     await site.submit(questions(5))
     assert await site.intake.validate_once()
+    standin = Standin()
+    standin.fault = HANG
     async with here.running() as scheduler:
-        await until(lambda: scheduler.waits_for is not None)
+        await until(lambda: upstreams.longest_rest_seconds > 0.3)  # its circuit is open
         told = []
         for _ in range(100):
             site.clock.steady += 0.1
             await asyncio.sleep(0.01)
             told.append(scheduler.waits_for)
+        async with standin.listening(free_port):
+            while standin.stats.open == 0:
+                site.clock.steady += 0.1
+                await asyncio.sleep(0.01)
+            assert scheduler.waits_for is None
     await upstreams.close()
 
     assert set(told) == {"no upstream takes requests"}
@@ -380,7 +387,8 @@ async def test_nothing_is_sent_under_a_lease_that_ran_out(site: Site, free_port:
                 received = standin.stats.received
                 site.clock.steady += 1.0
                 await asyncio.sleep(0.01)
-            while not (await site.status(number)).is_final:  # noqa: ASYNC110
+            while not (await site.status(number)).is_final:
+                site.clock.steady += 1.0  # a pause may be on
                 await asyncio.sleep(0.01)
     await upstreams.close()
 
@@ -388,7 +396,7 @@ async def test_nothing_is_sent_under_a_lease_that_ran_out(site: Site, free_port:
 
 
 async def test_a_stop_ends_what_is_in_flight_and_leaves_the_rest(site: Site) -> None:
-    site.standin.fault = Fault(delay_ms=200)
+    site.standin.fault = Fault(delay_ms=500)
     number = await site.submit(questions(30))
     async with site.running():
         await until(lambda: site.standin.stats.open == 8)
@@ -406,7 +414,7 @@ async def test_a_stop_ends_what_is_in_flight_and_leaves_the_rest(site: Site) -> 
 
 async def test_a_stop_waits_no_longer_than_its_grace_period(site: Site) -> None:
     number = await site.submit(question("a", f"{HANG}x"))
-    async with asyncio.timeout(5), with_settings(site, shutdown_grace_seconds=0.1).running():
+    async with asyncio.timeout(8), with_settings(site, shutdown_grace_seconds=0.1).running():
         await until(lambda: site.standin.stats.open == 1)
 
     assert await site.counts(number) == (1, 0, 0)

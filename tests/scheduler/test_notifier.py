@@ -29,7 +29,7 @@ from tests.scraping import Scrape
 from tests.store import rows
 
 BROKEN = Reply(500)
-UNHURRIED = Reply(after_seconds=0.05)
+UNHURRIED = Reply(after_seconds=0.1)
 ANOTHER_SECRET = "whsec_YW5vdGhlciBzZWNyZXQgb2Ygbm9ib2R5IGVsc2UgYXQgYWxs"
 NOBODYS_SECRET = "whsec_YSBzZWNyZXQgdGhhdCBub2JvZHkgZXZlciBzaWducyB3aXRo"
 TOKEN = "xyzzy"

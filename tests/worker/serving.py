@@ -85,13 +85,13 @@ async def listening(
 
 
 async def until(is_so: "Callable[[], bool]") -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not is_so():  # noqa: ASYNC110 - another thread makes it so
             await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _until_up(session: aiohttp.ClientSession, *, ready: bool) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 async with session.get("/health") as answer:
