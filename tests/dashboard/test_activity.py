@@ -16,22 +16,23 @@ from tests.standin import Fault
 pytestmark = pytest.mark.slow
 
 _CHART = "figure.chart canvas"
-_COUNT_PIXELS = """canvas => {
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  let painted = 0;
-  for (let at = 3; at < data.length; at += 4) painted += data[at] > 0;
-  return painted;
-}"""
 
 
-_COUNT_GREEN = """canvas => {
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  let green = 0;
-  for (let at = 0; at < data.length; at += 4) {
-    green += data[at + 3] > 0 && data[at + 1] > data[at] + 40 && data[at + 1] > data[at + 2] + 10;
-  }
-  return green;
-}"""
+def counting(condition: str) -> str:
+    """JavaScript: of how many pixels of a canvas, of red, green, blue and alpha, this is so."""
+    return f"""canvas => {{
+      const {{ data }} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      let count = 0;
+      for (let at = 0; at < data.length; at += 4) {{
+        const [red, green, blue, alpha] = data.subarray(at, at + 4);
+        count += {condition};
+      }}
+      return count;
+    }}"""
+
+
+_COUNT_PIXELS = counting("alpha > 0")
+_COUNT_GREEN = counting("alpha > 0 && green > red + 40 && green > blue + 10")
 
 
 def some_lines(count: int) -> bytes:
