@@ -57,7 +57,7 @@ class Standing:
     @property
     def needs_proof(self) -> bool:
         """That somebody is there, before a request is risked."""
-        return self.is_open and not self._is_alive
+        return not self._is_alive
 
     @property
     def is_on_trial(self) -> bool:
@@ -96,6 +96,7 @@ class Standing:
     def answered(self) -> None:
         """A whole answer came: its troubles are over, and it is given a little more at once."""
         self._troubles = 0
+        self._is_alive = True
         self._answered_at = time.monotonic()
         self._width = min(self._most, self._width + 1 / self._width)
 
@@ -134,7 +135,12 @@ class Standing:
             self.rest(min(_FIRST_REST_SECONDS * growth, _LONGEST_REST_SECONDS))
             self._troubles += 1
             self._troubled_at = time.monotonic()
-            self._is_alive = False
+            self._is_alive = self._is_alive and not self.is_open
+
+    def gone(self, seconds: float) -> None:
+        """Nobody is there: it rests, and has to prove then that somebody is."""
+        self.rest(seconds)
+        self._is_alive = False
 
     def rest(self, seconds: float) -> None:
         self.rests_until = max(self.rests_until, time.monotonic() + seconds)

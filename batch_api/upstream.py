@@ -104,6 +104,8 @@ class Upstream:
         """
         try:
             response, body = await self._listing()
+        except UpstreamUnreachable:
+            raise
         except UpstreamUnusable as error:
             self._failed(visit, "does not tell its models")
             raise UpstreamUnreachable(str(error)) from error
@@ -216,7 +218,7 @@ class Upstream:
     def _silent(self, error: Exception) -> UpstreamUnusable:
         if not _is_unreachable(error):
             return UpstreamUnusable(f"{self.shown} does not tell: {type(error).__name__}")
-        self.standing.rest(_REST_SECONDS)
+        self.standing.gone(_REST_SECONDS)
         self._is_down("can't be reached")
         return UpstreamUnreachable(f"{self.shown} can't be reached")
 

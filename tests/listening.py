@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from starlette.types import ASGIApp
@@ -47,6 +47,22 @@ async def answering(
         server.close()
         for writer in list(writers):
             await hang_up(writer)
+
+
+@contextmanager
+def full_listener() -> Iterator[int]:
+    """The port of one whose queue of connections is full: nobody gets through to it."""
+    with ExitStack() as held:
+        listener = held.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port: int = listener.getsockname()[1]
+        for _ in range(4):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with suppress(BlockingIOError):
+                waiting.connect(("127.0.0.1", port))
+        yield port
 
 
 @asynccontextmanager

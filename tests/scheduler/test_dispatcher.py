@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import update
 
+import batch_api.upstreams
 from batch_api.lifecycle import BatchStatus
 from batch_api.scheduler.dispatcher import Pause
 from batch_api.store.tables import BatchRow
 from batch_api.upstreams import Upstreams
 from tests.api.upstream import ScriptedUpstream
 from tests.clock import TurnableClock
+from tests.listening import full_listener
 from tests.scheduler.site import Site, ids, line, question, questions, until
 from tests.standin import (
     BROKEN_JSON,
@@ -354,7 +356,7 @@ async def test_an_outage_is_told_for_as_long_as_it_lasts(site: Site, free_port: 
     standin = Standin()
     standin.fault = HANG
     async with here.running() as scheduler:
-        await until(lambda: upstreams.longest_rest_seconds > 0.3)  # its circuit is open
+        await until(lambda: scheduler.waits_for is not None)
         told = []
         for _ in range(100):
             site.clock.steady += 0.1
@@ -366,6 +368,27 @@ async def test_an_outage_is_told_for_as_long_as_it_lasts(site: Site, free_port: 
                 await asyncio.sleep(0.01)
             assert scheduler.waits_for is None
     await upstreams.close()
+
+    assert set(told) == {"no upstream takes requests"}
+
+
+async def test_an_upstream_that_takes_no_connection_is_at_work_on_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_api.upstreams, "_CONNECT_SECONDS", 0.2)
+    with full_listener() as port:
+        upstreams = Upstreams([f"http://127.0.0.1:{port}"], timeout_seconds=10)
+        here = with_settings(replace(site, upstreams=upstreams), shutdown_grace_seconds=0.1)
+        await site.submit(questions(1))
+        assert await site.intake.validate_once()
+        told = []
+        async with here.running() as scheduler:
+            await until(lambda: scheduler.waits_for is not None)
+            for _ in range(200):  # longer than it rests
+                site.clock.steady += 0.1
+                await asyncio.sleep(0.01)
+                told.append(scheduler.waits_for)
+        await upstreams.close()
 
     assert set(told) == {"no upstream takes requests"}
 
