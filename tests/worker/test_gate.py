@@ -6,6 +6,8 @@ import urllib.request
 import pytest
 from openai import OpenAI
 
+pytestmark = pytest.mark.slow  # a real worker
+
 
 @pytest.mark.parametrize(
     ("headers", "status"),

@@ -198,6 +198,7 @@ async def test_the_process_tells_its_memory_time_and_files(fresh: Worker) -> Non
     assert scrape.value("process_open_fds") > 3
 
 
+@pytest.mark.slow
 def test_a_real_worker_tells_how_long_sequences_queued_and_were_read(real_client: OpenAI) -> None:
     before = _of(real_client)
     chat = real_client.chat.completions.create(

@@ -9,6 +9,8 @@ from transformers import AutoTokenizer
 
 from batch_api.settings import DEMO_MODEL, DEMO_MODEL_NAME
 
+pytestmark = pytest.mark.slow  # a real worker
+
 NAME = DEMO_MODEL_NAME
 PROMPT = "<|user|>What is 2+2?<|end|><|assistant|>"
 COUNT: Any = [{"role": "user", "content": "Count to 12."}]

@@ -13,6 +13,8 @@ from pydantic import BaseModel
 
 from batch_api.settings import DEMO_MODEL_NAME
 
+pytestmark = pytest.mark.slow  # a real worker
+
 NAME = DEMO_MODEL_NAME
 SUM: Any = [{"role": "user", "content": "What is 2+2?"}]
 
