@@ -114,11 +114,7 @@ class Lines:
         if description == self._said and now < self._said_at + _LINE_SECONDS:
             return
         self._said, self._said_at = description, now
-        known = ""
-        if sight.total:
-            ended = f": {sight.ended} of {counted(sight.total, 'line')}"
-            known = ", ".join(filter(None, [ended, f"{sight.failed} failed", rates]))
-        print(description + known, file=sys.stderr, flush=True)
+        print(_line(sight, rates, waits_for), file=sys.stderr, flush=True)
 
 
 class Rates:
@@ -150,6 +146,19 @@ class _Moment(NamedTuple):
     tokens: int
 
 
+def _line(sight: Sight, rates: str, waits_for: str | None) -> str:
+    if not sight.total:
+        return _description(sight, waits_for)
+    ended = f"{sight.ended} of {counted(sight.total, 'line')}"
+    known = ", ".join(filter(None, [ended, f"{sight.failed} failed", rates]))
+    waiting = f"; waiting: {shown(waits_for)}" if waits_for else ""
+    return f"{_in_words(sight.status)}: {known}{waiting}"
+
+
 def _description(sight: Sight, waits_for: str | None) -> str:
-    status = sight.status.replace("_", " ")
+    status = _in_words(sight.status)
     return f"{status}, waiting: {shown(waits_for)}" if waits_for else status
+
+
+def _in_words(status: str) -> str:
+    return status.replace("_", " ")

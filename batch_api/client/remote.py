@@ -28,6 +28,14 @@ class Report(openai.BaseModel):
     status: str
     checks: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
+    @property
+    def waits_for(self) -> str | None:
+        """Why the server can't do its work; None if it can."""
+        if self.status == "ready":
+            return None
+        reasons = [check.get("reason") for check in self.checks.values()]
+        return "; ".join(str(reason) for reason in reasons if reason) or self.status
+
 
 class Line(openai.BaseModel):
     """What has become of a line of a batch."""

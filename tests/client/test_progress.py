@@ -67,3 +67,15 @@ def test_a_speed_is_that_of_the_last_half_minute() -> None:
     assert rates.of(replace(HALF, completed=20), is_waiting=False) == "2.0 lines/s 0 tok/s"
     assert rates.of(replace(HALF, completed=45), is_waiting=False) == "1.0 lines/s 0 tok/s"
     assert rates.of(replace(HALF, completed=45), is_waiting=False) == ""
+
+
+def test_a_log_is_told_how_far_it_is_and_then_what_it_waits_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Lines() as lines:
+        lines.show(replace(HALF, status="validating", total=None), waits_for="Can't reach it.")
+        lines.show(HALF, waits_for="Can't reach it.")
+
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "validating, waiting: Can't reach it."
+    assert last == "in progress: 2 of 4 lines, 1 failed; waiting: Can't reach it."
