@@ -32,6 +32,7 @@ class Embedded:
     scheduler: Scheduler
     clock: Clock
     registry: CollectorRegistry
+    has_own_workers: bool
 
 
 @asynccontextmanager
@@ -61,7 +62,15 @@ async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
             with opening(settings.data_dir):
                 await scheduler.recover()
             watch = group.create_task(database.failed())
-            yield Embedded(database, blobs, upstreams, scheduler, clock, registry)
+            yield Embedded(
+                database,
+                blobs,
+                upstreams,
+                scheduler,
+                clock,
+                registry,
+                has_own_workers=not settings.upstream,
+            )
             watch.cancel()
     finally:
         await database.close()

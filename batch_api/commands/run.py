@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -178,19 +178,15 @@ async def _create(job: Job, it: Embedded, endpoint: str) -> str:
 
 async def _follow(id: str, it: Embedded, stop: asyncio.Event) -> BatchRow:
     """Run the scheduler, and show how far it is, until the batch is final or a signal comes."""
-    halt, loading = asyncio.Event(), Loading(it.upstreams, it.clock)
+    halt, loading = asyncio.Event(), Loading(it.upstreams, it.clock, are_own=it.has_own_workers)
     async with asyncio.TaskGroup() as group:
         group.create_task(it.scheduler.run(halt))
         with display() as shown:
             while True:
                 batch = await _get(id, it)
-                sight, is_over = sight_of(batch), BatchStatus(batch.status).is_final
-                if is_over:
-                    shown.show(sight)
-                elif await loading.goes_on():
-                    shown.show(replace(sight, status="loading the model"))
-                else:
-                    shown.show(sight, waits_for=it.scheduler.waits_for)
+                is_over = BatchStatus(batch.status).is_final
+                why = None if is_over else await loading.waits_for(it.scheduler.waits_for)
+                shown.show(sight_of(batch), waits_for=why)
                 if is_over or stop.is_set():
                     break
                 await asyncio.sleep(_POLL_SECONDS)
