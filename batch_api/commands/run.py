@@ -191,7 +191,7 @@ async def _follow(id: str, it: Embedded, stop: asyncio.Event) -> BatchRow:
                     break
                 await asyncio.sleep(_POLL_SECONDS)
         halt.set()
-        if stop.is_set():
+        if stop.is_set() and it.upstreams.are_busy:
             print("Waiting for what is in flight; once more ends it at once.", file=sys.stderr)
     return await _get(id, it)
 

@@ -113,6 +113,33 @@ def test_an_interrupted_job_says_how_to_go_on(tmp_path: Path, standin: StandinPr
     assert sum(standin.served().values()) == 2000
 
 
+def test_an_interrupted_job_waits_for_what_is_in_flight_and_says_so(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    job = _start(tmp_path, standin, _lines([f"{Fault(delay_ms=3000)}slow"]))
+    standin.wait_until_received(1)
+    job.terminate()
+    _, said = job.communicate(timeout=_SECONDS)
+
+    assert "Waiting for what is in flight" in said
+
+
+def test_an_interrupted_job_with_nothing_in_flight_does_not_say_that_it_waits(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    standin.kill()
+    job = _start(tmp_path, standin, _lines(["text"]))
+    assert job.stderr is not None
+    while "waiting: " not in (line := job.stderr.readline()):
+        assert line, "it ends"
+    job.terminate()
+    _, said = job.communicate(timeout=_SECONDS)
+
+    assert job.returncode == 130
+    assert "in flight" not in said
+    assert "The same command goes on from here." in said
+
+
 def test_answers_that_were_written_are_not_lost_to_a_half_removed_state(
     tmp_path: Path, standin: StandinProcess
 ) -> None:
