@@ -230,7 +230,7 @@ def _follow(remote: "Remote", id: str, *, output: Path | None, json: bool) -> in
         return _INTERRUPTED
     if output is not None and batch.status != "failed":
         fetch_both(remote, batch, output)
-    tell_end(batch, as_json=json)
+    tell_end(remote, batch, as_json=json)
     return exit_code(batch)
 
 

@@ -93,7 +93,6 @@ def test_failed_lines_are_told_and_run_again(server: Server, tmp_path: Path) -> 
     assert first.returncode == 1, first.stderr
     id = first.stdout.strip()
     assert "1 of 2 answered, 1 failed." in first.stderr
-    assert f"batch-api retry {id}" in first.stderr
     assert [line["custom_id"] for line in read(errors)] == ["row-1"]
 
     told = call(server, "lines", id, "--failed")
@@ -120,6 +119,35 @@ def test_failed_lines_are_told_and_run_again(server: Server, tmp_path: Path) -> 
     nothing = call(server, "retry", second.stdout.strip())
     assert nothing.returncode == 2
     assert "nothing to retry" in nothing.stderr
+
+
+def test_to_run_again_what_would_be_refused_again_is_not_advised(
+    server: Server, tmp_path: Path
+) -> None:
+    refused = call(server, "submit", str(write(tmp_path, ["a", f"{REFUSED}b"])), "--wait")
+    broken = str(Fault(status=500))
+    failed = call(server, "submit", str(write(tmp_path, [f"{broken}a", f"{REFUSED}b"])), "--wait")
+
+    assert refused.returncode == failed.returncode == 1
+    id = refused.stdout.strip()
+    assert refused.stderr.endswith(
+        f"`batch-api lines {id} --failed` tells why: the requests themselves were refused, "
+        "and would be again.\n"
+    )
+    id = failed.stdout.strip()
+    assert f"--failed` tells why, `batch-api retry {id}` runs them again." in failed.stderr
+
+
+def test_to_go_on_is_advised_after_a_cancel(server: Server, tmp_path: Path) -> None:
+    input = write(tmp_path, [f"{SLOW}{n}" for n in range(1000)])
+    id = call(server, "submit", str(input)).stdout.strip()
+    until(lambda: server_lines(server, id))
+
+    ended = call(server, "cancel", id, "--wait")
+
+    assert ended.returncode == 1, ended.stderr
+    assert f"`batch-api retry {id}` runs what has no answer" in ended.stderr
+    assert "--failed" not in ended.stderr
 
 
 def test_a_batch_that_is_not_valid_is_told_line_by_line(server: Server, tmp_path: Path) -> None:

@@ -74,3 +74,14 @@ def test_a_server_that_is_away_is_told_in_words() -> None:
     ended = call("http://127.0.0.1:9", "batches")
 
     assert ended.stderr == "batch-api: Can't reach http://127.0.0.1:9/v1: connection refused.\n"
+
+
+def test_a_batch_that_was_cancelled_unread_is_to_be_submitted_again(scripted: Scripted) -> None:
+    counts = {"total": 0, "completed": 0, "failed": 0}
+    scripted.answers(GET, told(BATCH | {"status": "cancelled", "request_counts": counts}))
+
+    ended = call(scripted.url, "watch", "batch_1")
+
+    assert ended.returncode == 1
+    assert "submit the file again" in ended.stderr
+    assert "retry" not in ended.stderr
