@@ -51,7 +51,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def submit(
-    file: Annotated[Path, typer.Argument(help="JSONL, one request a line.")],
+    file: Annotated[Path, typer.Argument(help="JSONL, one request a line; gzip'd too.")],
     endpoint: Annotated[str | None, typer.Option(help="[default: as the first line says]")] = None,
     window: Annotated[str, typer.Option(help="How long it may take.")] = "24h",
     metadata: Annotated[

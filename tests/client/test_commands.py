@@ -1,5 +1,6 @@
 """The commands that speak to a server: to a real one in front of the stand-in."""
 
+import gzip
 import json
 import os
 import pty
@@ -82,6 +83,32 @@ def test_a_file_goes_in_and_the_answers_come_out(server: Server, tmp_path: Path)
     listed = call(server, "batches", "--limit", "1")
     assert listed.stdout.split()[:4] == [id, "completed", "20/20", "0"]
     assert "job=nightly" in listed.stdout
+
+
+def test_a_packed_file_is_sent_unpacked(server: Server, tmp_path: Path) -> None:
+    texts = [f"text {n}" for n in range(1000)]
+    plain, packed = write(tmp_path, texts), tmp_path / "in.jsonl.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    output = tmp_path / "out.jsonl"
+
+    ended = call(server, "submit", str(packed), "-o", str(output))
+
+    assert ended.returncode == 0, ended.stderr
+    assert answers(read(output)) == [answer_to(text) for text in texts]
+    with server.client().with_options(api_key=KEY) as client:
+        file = client.files.retrieve(client.batches.retrieve(ended.stdout.strip()).input_file_id)
+        assert (file.filename, file.bytes) == ("in.jsonl", plain.stat().st_size)
+
+
+def test_a_packed_file_that_is_broken_is_not_sent(server: Server, tmp_path: Path) -> None:
+    packed = tmp_path / "in.jsonl.gz"
+    packed.write_bytes(gzip.compress(write(tmp_path, ["a"] * 10_000).read_bytes())[:-4])
+
+    ended = call(server, "submit", str(packed))
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"batch-api: {packed} is not whole, or not what gzip writes: ")
+    assert ended.stderr.count("\n") == 1
 
 
 def test_failed_lines_are_told_and_run_again(server: Server, tmp_path: Path) -> None:
