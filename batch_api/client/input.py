@@ -81,15 +81,22 @@ def first_url(input: Path) -> str:
 
 def _first_url(file: BinaryIO, input: Path) -> str:
     trouble: Exception | None = None
+    is_array = False
     for number, line in enumerate(_lines(file)):
         text = line if number else line.removeprefix(BYTE_ORDER_MARK)
         try:
             if text.strip():
                 return _url(text)
         except BAD_JSON as error:
+            is_array = is_array or (trouble is None and text.lstrip().startswith(b"["))
             trouble = trouble or error
     if trouble is None:
         raise InputUnusable(f"There is no line in {input}.")
+    if is_array:
+        raise InputUnusable(
+            f"{input} is a JSON array, and a batch wants JSONL: each request on a line of its own, "
+            f"with nothing around them (`jq -c '.[]' ARRAY > LINES` writes it)."
+        ) from trouble
     raise InputUnusable(
         f"No line of {input} is a request with a 'url'; the first: {trouble}."
     ) from trouble

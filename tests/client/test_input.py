@@ -1,4 +1,5 @@
 import gzip
+import json
 import os
 import tracemalloc
 from pathlib import Path
@@ -53,6 +54,15 @@ def test_what_is_no_text_with_lines_is_told(tmp_path: Path, content: bytes, prob
     input.write_bytes(content)
 
     with pytest.raises(InputUnusable, match=problem):
+        first_url(input)
+
+
+@pytest.mark.parametrize("indent", [None, 2], ids=["on one line", "on many"])
+def test_an_array_is_told_from_lines(tmp_path: Path, indent: int | None) -> None:
+    input = tmp_path / "in.json"
+    input.write_text("\n" + json.dumps([{"url": "/a"}, {"url": "/b"}], indent=indent))
+
+    with pytest.raises(InputUnusable, match=r"in\.json is a JSON array, and a batch wants JSONL"):
         first_url(input)
 
 
