@@ -92,7 +92,7 @@ async def _upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
     """Those that the settings name, or workers of our own."""
     gpus: Sequence[str | None] = [] if settings.upstream else await visible_gpus() or [None]
     if gpus:
-        check_model(settings.model)
+        await asyncio.to_thread(check_model, settings.model)
     with ExitStack() as ports:
         workers = [_worker(settings, gpu, ports.enter_context(held_port())) for gpu in gpus]
         async with supervised(workers):

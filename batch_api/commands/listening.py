@@ -118,6 +118,7 @@ async def listen(
                 connection, most_connections or _most_connections(), client_timeout_seconds
             ),
             ws="none",
+            lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
