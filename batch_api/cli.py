@@ -118,7 +118,7 @@ def serve(
 
 @app.command()
 def run(
-    input: Annotated[Path, typer.Argument(help="JSONL, one request a line.")],
+    input: Annotated[Path, typer.Argument(help="JSONL, one request a line; gzip'd too.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="For the answers, as JSONL.")],
     model: Model = None,
     task: TaskName = None,

@@ -6,7 +6,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -119,12 +121,57 @@ def test_a_model_folder_that_is_not_there_is_refused_before_anything_starts(
     assert refused == "batch-api: There is no folder ./nowhere.\n"
 
 
+def test_a_model_that_is_nowhere_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    refused = _serve(tmp_path, "--model", "no/such-model", HF_ENDPOINT="http://127.0.0.1:9")
+
+    assert refused == (
+        "batch-api: There is no folder no/such-model, and http://127.0.0.1:9 can't be asked for a "
+        "model of that name: Connection refused. Name a folder with a model, or see to the "
+        "network.\n"
+    )
+
+
+class _HubWithoutIt(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_response(404)
+        self.send_header("x-error-code", "RepoNotFound")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        """Of what its library asks for besides."""
+        self.do_HEAD()
+
+
+def test_a_model_that_the_hub_does_not_have_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    with HTTPServer(("127.0.0.1", 0), _HubWithoutIt) as hub:
+        thread = threading.Thread(target=hub.serve_forever, args=(0.02,))
+        thread.start()
+        url = f"http://127.0.0.1:{hub.server_port}"
+        refused = _serve(tmp_path, "--model", "no/such-model", HF_ENDPOINT=url)
+        hub.shutdown()
+        thread.join()
+
+    assert f"no folder no/such-model, and {url} has no model of that name" in refused
+    assert refused.count("\n") == 1
+
+
+def test_a_name_that_no_model_has_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    refused = _serve(tmp_path, "--model", "my model")
+
+    assert refused == "batch-api: 'my model' is neither a folder nor a model's name.\n"
+
+
 def test_a_model_that_can_not_be_loaded_ends_the_server(tmp_path: Path) -> None:
-    refused = _serve(tmp_path, "--model", "no/such-model", HF_HUB_OFFLINE="1")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+
+    refused = _serve(tmp_path, "--model", str(model))
 
     sentences = [line for line in refused.split("\n") if line.startswith("batch-api: ")]
-    assert "no/such-model" in sentences[0]
-    assert sentences[-1] == "batch-api: The worker for no/such-model can't run."
+    assert str(model) in sentences[0]
+    assert sentences[-1] == f"batch-api: The worker for {model} can't run."
+    assert "Traceback" not in refused
 
 
 def test_webhooks_that_nobody_signs_are_refused(tmp_path: Path) -> None:

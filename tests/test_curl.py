@@ -1,6 +1,7 @@
 """curl against `batch-api serve`, as people type it: forms in any order, `-d` without a type."""
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 
 from tests.server import Server, StandinProcess
-from tests.standin import HANG, MODEL
+from tests.standin import HANG, MODEL, answer_to
 
 _CHAT = "/v1/chat/completions"
 _POLL_SECONDS = 0.02
 _SECONDS = "20"
+_LINES_SECONDS = 60
+README = Path(__file__).parents[1] / "README.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,25 @@ def test_a_file_is_deleted(curl: Curl) -> None:
 
     status, body = curl.status_and_body(path)
     assert (status, body["error"]["param"]) == (404, "id")
+
+
+def test_the_lines_in_the_readme_work_as_they_are_printed(curl: Curl) -> None:
+    _, after = README.read_text().split("The same with `curl` and `jq`", 1)
+    found = re.search(r"```sh\n(.*?)```", after, re.DOTALL)
+    assert found is not None
+    lines = found[1].replace("http://127.0.0.1:5000", curl.base_url).replace('"demo"', f'"{MODEL}"')
+
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", lines],
+        capture_output=True,
+        cwd=curl.folder,
+        timeout=_LINES_SECONDS,
+        check=True,
+    )
+
+    (answer,) = (line for line in done.stdout.decode().splitlines() if "custom_id" in line)
+    told = json.loads(answer)["response"]["body"]["choices"][0]["message"]["content"]
+    assert told == answer_to("What is 2+2?")
 
 
 def _input(curl: Curl, *texts: str) -> bytes:

@@ -15,6 +15,9 @@ _BELIEVED_SECONDS = 1.0
 Check = dict[str, Any]
 """`status` is `ok` or a word for what is not; whatever else there is to tell stands beside it."""
 
+LOADING: Check = {"status": "loading", "reason": "a worker is loading its model"}
+AWAY: Check = {"status": "away", "reason": "no upstream tells its models"}
+
 
 class UpstreamCheck:
     def __init__(self, upstreams: Upstreams, clock: Clock) -> None:
@@ -37,12 +40,11 @@ class UpstreamCheck:
             async with asyncio.timeout(_UPSTREAM_SECONDS):
                 return self._told(await self._upstreams.models())
         except (UpstreamUnusable, TimeoutError):
-            return {"status": "away", "reason": "no upstream tells its models"}
+            return LOADING if self._upstreams.are_starting else AWAY
 
     def _told(self, models: Models) -> Check:
         if models.objects and not models.ready:
-            reason = "no upstream has a model ready yet: a worker is loading"
-            return {"status": "loading", "reason": reason}
+            return LOADING
         counts = {"up": self._upstreams.count(up=True), "down": self._upstreams.count(up=False)}
         is_whole = models.are_all and not counts["down"] and models.ready == models.objects
         return {"status": "ok" if is_whole else "some", "models": len(models.ready), **counts}

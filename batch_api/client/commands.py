@@ -51,7 +51,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def submit(
-    file: Annotated[Path, typer.Argument(help="JSONL, one request a line.")],
+    file: Annotated[Path, typer.Argument(help="JSONL, one request a line; gzip'd too.")],
     endpoint: Annotated[str | None, typer.Option(help="[default: as the first line says]")] = None,
     window: Annotated[str, typer.Option(help="How long it may take.")] = "24h",
     metadata: Annotated[
@@ -230,7 +230,7 @@ def _follow(remote: "Remote", id: str, *, output: Path | None, json: bool) -> in
         return _INTERRUPTED
     if output is not None and batch.status != "failed":
         fetch_both(remote, batch, output)
-    tell_end(batch, as_json=json)
+    tell_end(remote, batch, as_json=json)
     return exit_code(batch)
 
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from batch_api.client.patience import patiently
 from batch_api.client.progress import Display, Sight, display
+from batch_api.client.sentences import Away
+from batch_api.errors import Unusable
 from batch_api.lifecycle import BatchStatus
 
 if TYPE_CHECKING:
@@ -20,14 +22,15 @@ _UNSEEN = Sight(status="connecting", total=None, completed=0, failed=0, output_t
 def follow(remote: "Remote", id: str) -> "Batch":
     """The batch at its end. Raises Unusable."""
     pause = _FIRST_PAUSE_SECONDS
-    sight = _UNSEEN
+    sight, condition = _UNSEEN, _Condition(remote)
     with display() as shown:
         while True:
             batch = _look(remote, id, shown, sight)
-            sight = sight_of(batch)
-            shown.show(sight)
+            before, sight = sight, sight_of(batch)
             if BatchStatus(batch.status).is_final:
+                shown.show(sight)
                 return batch
+            shown.show(sight, waits_for=condition.waits_for() if sight == before else None)
             time.sleep(pause)
             pause = min(1.2 * pause, _LONGEST_PAUSE_SECONDS)
 
@@ -36,6 +39,27 @@ def _look(remote: "Remote", id: str, shown: Display, last: Sight) -> "Batch":
     return patiently(
         lambda: remote.batch(id), saying=lambda reason: shown.show(last, waits_for=reason)
     )
+
+
+class _Condition:
+    """Of the server, which is asked for it while a batch does not move."""
+
+    def __init__(self, remote: "Remote") -> None:
+        self._remote = remote
+        self._is_told = True
+
+    def waits_for(self) -> str | None:
+        """None of a server that is ready, or does not tell."""
+        if not self._is_told:
+            return None
+        try:
+            report = self._remote.readiness()
+        except Away:
+            return None  # the next look at the batch says so
+        except Unusable:  # OpenAI's own server has no such route
+            self._is_told = False
+            return None
+        return report.waits_for
 
 
 def sight_of(batch: "Batch") -> Sight:

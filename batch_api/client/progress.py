@@ -2,9 +2,11 @@
 
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,6 +15,7 @@ from batch_api.client.terminal import shown
 from batch_api.in_words import counted
 
 _LINE_SECONDS = 10.0
+_RATE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Bar:
             description=_description(sight, waits_for),
             total=sight.total,
             completed=sight.ended,
-            facts=failed + self._rates.of(sight),
+            facts=failed + self._rates.of(sight, is_waiting=waits_for is not None),
         )
 
 
@@ -106,36 +109,56 @@ class Lines:
         pass
 
     def show(self, sight: Sight, *, waits_for: str | None = None) -> None:
-        rates, now = self._rates.of(sight), time.monotonic()
-        description = _description(sight, waits_for)
+        rates = self._rates.of(sight, is_waiting=waits_for is not None)
+        now, description = time.monotonic(), _description(sight, waits_for)
         if description == self._said and now < self._said_at + _LINE_SECONDS:
             return
         self._said, self._said_at = description, now
-        known = ""
-        if sight.total:
-            ended = f": {sight.ended} of {counted(sight.total, 'line')}"
-            known = ", ".join(filter(None, [ended, f"{sight.failed} failed", rates]))
-        print(description + known, file=sys.stderr, flush=True)
+        print(_line(sight, rates, waits_for), file=sys.stderr, flush=True)
 
 
 class Rates:
-    """Since the first look: what was done before does not count, and says nothing of now."""
+    """Of the last half minute: what was done before says nothing of now."""
 
-    def __init__(self) -> None:
-        self._first: tuple[float, int, int] | None = None
+    def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._seen: deque[_Moment] = deque()
 
-    def of(self, sight: Sight) -> str:
-        """Nothing before something was done."""
-        seen = (time.monotonic(), sight.ended, sight.output_tokens)
-        if self._first is None or not sight.total:
-            self._first = seen
-        began, lines, tokens = self._first
-        if seen[1:] == (lines, tokens):
+    def of(self, sight: Sight, *, is_waiting: bool) -> str:
+        """Nothing of who waits, nor while nothing is done."""
+        now = _Moment(self._seconds(), sight.ended, sight.output_tokens)
+        if is_waiting or not sight.total:
+            self._seen.clear()
+        self._seen.append(now)
+        while self._seen[0].at < now.at - _RATE_SECONDS:
+            self._seen.popleft()
+        first = self._seen[0]
+        lines, tokens = now.lines - first.lines, now.tokens - first.tokens
+        if not lines and not tokens:
             return ""
-        seconds = max(seen[0] - began, 0.001)
-        return f"{(seen[1] - lines) / seconds:.1f} lines/s {(seen[2] - tokens) / seconds:.0f} tok/s"
+        seconds = max(now.at - first.at, 0.001)
+        return f"{lines / seconds:.1f} lines/s {tokens / seconds:.0f} tok/s"
+
+
+class _Moment(NamedTuple):
+    at: float
+    lines: int
+    tokens: int
+
+
+def _line(sight: Sight, rates: str, waits_for: str | None) -> str:
+    if not sight.total:
+        return _description(sight, waits_for)
+    ended = f"{sight.ended} of {counted(sight.total, 'line')}"
+    known = ", ".join(filter(None, [ended, f"{sight.failed} failed", rates]))
+    waiting = f"; waiting: {shown(waits_for)}" if waits_for else ""
+    return f"{_in_words(sight.status)}: {known}{waiting}"
 
 
 def _description(sight: Sight, waits_for: str | None) -> str:
-    status = sight.status.replace("_", " ")
+    status = _in_words(sight.status)
     return f"{status}, waiting: {shown(waits_for)}" if waits_for else status
+
+
+def _in_words(status: str) -> str:
+    return status.replace("_", " ")

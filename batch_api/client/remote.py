@@ -12,6 +12,7 @@ import openai
 from openai.types import Batch
 from pydantic import Field
 
+from batch_api.client.input import check_whole, opened, unpacked_name
 from batch_api.client.sentences import Away, in_sentences
 from batch_api.errors import Unusable
 
@@ -27,6 +28,14 @@ class Report(openai.BaseModel):
 
     status: str
     checks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @property
+    def waits_for(self) -> str | None:
+        """Why the server can't do its work; None if it can."""
+        if self.status == "ready":
+            return None
+        reasons = [check.get("reason") for check in self.checks.values()]
+        return "; ".join(str(reason) for reason in reasons if reason) or self.status
 
 
 class Line(openai.BaseModel):
@@ -77,10 +86,12 @@ class Remote:
 
     def upload(self, path: Path) -> str:
         """The new file's id."""
-        with self._sentences(), path.open("rb") as content:
-            headers = _once()
-            file = self._client.files.create(file=content, purpose="batch", extra_headers=headers)
-        return file.id
+        with opened(path) as content:
+            check_whole(content)
+            with self._sentences():
+                return self._client.files.create(
+                    file=(unpacked_name(path), content), purpose="batch", extra_headers=_once()
+                ).id
 
     def delete_file(self, id: str) -> None:
         with self._sentences():

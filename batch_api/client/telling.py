@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batch_api.client.advice import advice
 from batch_api.client.following import sight_of
 from batch_api.client.terminal import say, shown
 from batch_api.in_words import counted
@@ -14,7 +15,7 @@ from batch_api.lifecycle import BatchStatus
 if TYPE_CHECKING:
     from openai.types import Batch
 
-    from batch_api.client.remote import Line
+    from batch_api.client.remote import Line, Remote
 
 ALL_ANSWERED, NOT_ALL_ANSWERED, NOT_VALID = 0, 1, 2
 
@@ -49,7 +50,7 @@ def tell_batches(batches: Iterable["Batch"], *, as_json: bool) -> None:
         print_table([_row(batch) for batch in batches])
 
 
-def tell_end(batch: "Batch", *, as_json: bool) -> None:
+def tell_end(remote: "Remote", batch: "Batch", *, as_json: bool) -> None:
     if as_json:
         print_json(batch.to_dict(mode="json"))
     if batch.status == "failed":
@@ -60,10 +61,7 @@ def tell_end(batch: "Batch", *, as_json: bool) -> None:
         return
     say(_summary(batch))
     if exit_code(batch) != ALL_ANSWERED:
-        say(
-            f"`batch-api lines {batch.id} --failed` tells why, "
-            f"`batch-api retry {batch.id}` runs them again."
-        )
+        say(advice(remote, batch))
 
 
 def tell_fetched(batch: "Batch", lines: int, output: Path | None, *, as_json: bool) -> None:

@@ -32,6 +32,7 @@ class Embedded:
     scheduler: Scheduler
     clock: Clock
     registry: CollectorRegistry
+    has_own_workers: bool
 
 
 @asynccontextmanager
@@ -61,7 +62,15 @@ async def embedded(settings: Settings) -> AsyncIterator[Embedded]:
             with opening(settings.data_dir):
                 await scheduler.recover()
             watch = group.create_task(database.failed())
-            yield Embedded(database, blobs, upstreams, scheduler, clock, registry)
+            yield Embedded(
+                database,
+                blobs,
+                upstreams,
+                scheduler,
+                clock,
+                registry,
+                has_own_workers=not settings.upstream,
+            )
             watch.cancel()
     finally:
         await database.close()
@@ -83,7 +92,7 @@ async def _upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
     """Those that the settings name, or workers of our own."""
     gpus: Sequence[str | None] = [] if settings.upstream else await visible_gpus() or [None]
     if gpus:
-        check_model(settings.model)
+        await asyncio.to_thread(check_model, settings.model)
     with ExitStack() as ports:
         workers = [_worker(settings, gpu, ports.enter_context(held_port())) for gpu in gpus]
         async with supervised(workers):

@@ -118,6 +118,7 @@ async def listen(
                 connection, most_connections or _most_connections(), client_timeout_seconds
             ),
             ws="none",
+            lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
@@ -143,14 +144,17 @@ def _most_connections() -> int:
     return min(_MOST_CONNECTIONS, (allow_many_files() - _OWN_FILES) // 2)
 
 
-def stop_on_signals(*, second: int = 1) -> asyncio.Event:
-    """Set at the first SIGTERM or SIGINT; the next ends the process at once, with this status."""
+def stop_on_signals(*, second: int = 1, message: str = "stopping") -> asyncio.Event:
+    """Set at the first SIGTERM or SIGINT; the next ends the process at once, with this status.
+
+    `message`: for the log, where a server and its workers write.
+    """
     stop = asyncio.Event()
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
             os._exit(second)
-        log.info("stopping", extra={"signal": number.name})
+        log.info(message, extra={"signal": number.name})
         stop.set()
 
     loop = asyncio.get_running_loop()

@@ -1,24 +1,69 @@
 """What can be said about a model by who does not load it: the server may have no torch at all."""
 
+import logging
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
 from batch_api.errors import Unusable
 
+_CONFIG = "config.json"
+
 
 def check_model(model: str) -> None:
-    """What can be said about a model before torch is there. Raises Unusable."""
+    """What can be said about a model before torch is there; the hub may be asked for it.
+
+    Raises Unusable.
+    """
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if missing:
         raise Unusable(f"A worker needs {' and '.join(missing)}: pip install 'batch-api[worker]'.")
     folder = Path(model).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise Unusable(f"The folder {model} holds no model: it has no config.json.")
+        if not (folder / _CONFIG).is_file():
+            raise Unusable(f"The folder {model} holds no model: it has no {_CONFIG}.")
     elif folder.exists():
         raise Unusable(f"{model} is not a folder with a model in it.")
     elif _looks_like_a_path(model):
         raise Unusable(f"There is no folder {model}.")
+    else:
+        _check_hub(model)
+
+
+def _check_hub(model: str) -> None:
+    """Raises Unusable if it is neither in the cache nor to be had."""
+    # Imported here: they take half a second, and a server without workers may not have them.
+    import httpx2
+    from huggingface_hub import constants, file_exists, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, HFValidationError
+
+    logging.getLogger("huggingface_hub").handlers.clear()  # or all it says is said twice
+    try:
+        is_there = isinstance(try_to_load_from_cache(model, _CONFIG), str)
+        if is_there or file_exists(model, _CONFIG):
+            return
+    except HFValidationError as error:
+        raise Unusable(f"{model!r} is neither a folder nor a model's name.") from error
+    except GatedRepoError as error:
+        raise Unusable(
+            f"{constants.ENDPOINT} has {model} only for who agreed to its terms there: do so, and "
+            "set HF_TOKEN."
+        ) from error
+    except (httpx2.HTTPError, OSError) as error:
+        raise Unusable(
+            f"There is no folder {model}, and {constants.ENDPOINT} can't be asked for a model of "
+            f"that name: {_plainly(error)}. Name a folder with a model, or see to the network."
+        ) from error
+    raise Unusable(
+        f"There is no folder {model}, and {constants.ENDPOINT} has no model of that name (to see "
+        "private ones, set HF_TOKEN)."
+    )
+
+
+def _plainly(error: Exception) -> str:
+    """Its first line, as a part of a sentence."""
+    told = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"\[Errno -?\d+\] ", "", told).rstrip(".")
 
 
 def _looks_like_a_path(model: str) -> bool:

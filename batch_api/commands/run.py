@@ -8,13 +8,14 @@ import asyncio
 import hashlib
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
-from batch_api.client.input import InputUnusable, first_url
+from batch_api.client.input import InputUnusable, first_url, pieces, unpacked_name
 from batch_api.client.output import check_targets, errors_beside, remove, replacing
 from batch_api.client.progress import display
 from batch_api.commands.embedded import Embedded, embedded
@@ -25,6 +26,7 @@ from batch_api.lifecycle import BatchStatus
 from batch_api.schemas.ids import batch_id, file_id
 from batch_api.settings import Settings
 from batch_api.store import batches, files
+from batch_api.store.blobs import Written
 from batch_api.store.folders import sync
 from batch_api.store.tables import BatchRow
 from batch_api.store.tenancy import DEFAULT_TENANT
@@ -146,16 +148,12 @@ def _remembered(job: Job) -> _RunsOn | None:
 
 async def _create(job: Job, it: Embedded, endpoint: str) -> str:
     input_id, now = file_id(), int(it.clock.now())
-    async with it.blobs.writing(input_id) as writer:
-        with job.input.open("rb") as file:
-            while chunk := await asyncio.to_thread(file.read, _COPY_BYTES):
-                await writer.write(chunk)
-        written = await it.blobs.publish(input_id, writer)
+    written = await _take_in(job, it, input_id)
     async with it.database.of(DEFAULT_TENANT).write.begin() as session:
         files.add(
             session,
             id=input_id,
-            filename=job.input.name,
+            filename=unpacked_name(job.input),
             purpose="batch",
             bytes=written.bytes,
             sha256=written.sha256,
@@ -176,26 +174,34 @@ async def _create(job: Job, it: Embedded, endpoint: str) -> str:
     return batch.id
 
 
+async def _take_in(job: Job, it: Embedded, id: str) -> Written:
+    """The text of the input, as a blob. Raises InputUnusable."""
+    try:
+        async with it.blobs.receiving(id) as writer:
+            with closing(pieces(job.input)) as text:
+                while piece := await asyncio.to_thread(next, text, b""):
+                    await writer.write(piece)
+            return await it.blobs.publish(id, writer)
+    except OSError as error:
+        raise InputUnusable(f"{job.input} can't be copied: {error.strerror}.") from error
+
+
 async def _follow(id: str, it: Embedded, stop: asyncio.Event) -> BatchRow:
     """Run the scheduler, and show how far it is, until the batch is final or a signal comes."""
-    halt, loading = asyncio.Event(), Loading(it.upstreams, it.clock)
+    halt, loading = asyncio.Event(), Loading(it.upstreams, it.clock, are_own=it.has_own_workers)
     async with asyncio.TaskGroup() as group:
         group.create_task(it.scheduler.run(halt))
         with display() as shown:
             while True:
                 batch = await _get(id, it)
-                sight, is_over = sight_of(batch), BatchStatus(batch.status).is_final
-                if is_over:
-                    shown.show(sight)
-                elif await loading.goes_on():
-                    shown.show(replace(sight, status="loading the model"))
-                else:
-                    shown.show(sight, waits_for=it.scheduler.waits_for)
+                is_over = BatchStatus(batch.status).is_final
+                why = None if is_over else await loading.waits_for(it.scheduler.waits_for)
+                shown.show(sight_of(batch), waits_for=why)
                 if is_over or stop.is_set():
                     break
                 await asyncio.sleep(_POLL_SECONDS)
         halt.set()
-        if stop.is_set():
+        if stop.is_set() and it.upstreams.are_busy:
             print("Waiting for what is in flight; once more ends it at once.", file=sys.stderr)
     return await _get(id, it)
 
@@ -249,6 +255,9 @@ def _sweep(job: Job) -> None:
     shutil.rmtree(job.removed, ignore_errors=True)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(input: Path) -> str:
+    """Of its text."""
+    seen = hashlib.sha256()
+    for piece in pieces(input):
+        seen.update(piece)
+    return seen.hexdigest()

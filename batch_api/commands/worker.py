@@ -97,7 +97,7 @@ def run_worker(
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         thread, has_ended = runner.run(serving)
-    log.info("stopped")
+    log.info("worker stopped")
     code = _exit_code(thread)
     if not has_ended:  # in the middle of loading or of a step: torch can't be interrupted
         _exit_at_once(code)
@@ -115,7 +115,7 @@ async def _serve(
     grace_seconds: float,
 ) -> tuple[EngineThread[AnyEngine], bool]:
     """The thread, and whether it has ended."""
-    stop, over = stop_on_signals(), asyncio.Event()
+    stop, over = stop_on_signals(message="worker stopping"), asyncio.Event()
     thread = EngineThread(load, max_waiting=max_waiting)
     app = create_app(thread, model=model, task=task)
     thread.start()

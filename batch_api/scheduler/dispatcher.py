@@ -34,6 +34,8 @@ from batch_api.waiting import wait
 
 log = logging.getLogger(__name__)
 
+NOT_TAKEN = "no upstream takes requests"
+
 _POLL_SECONDS = 1.0
 _QUEUED = 3
 """Requests ready for the lanes, for each of them: enough to send while the next are leased."""
@@ -89,7 +91,7 @@ class Dispatcher:
         if not self._has_room:
             return "the disk is full"
         is_away = self._pause.lasts and not self._upstreams.are_busy
-        return "no upstream takes requests" if is_away else None
+        return NOT_TAKEN if is_away else None
 
     async def run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:

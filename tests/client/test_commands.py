@@ -1,5 +1,6 @@
 """The commands that speak to a server: to a real one in front of the stand-in."""
 
+import gzip
 import json
 import os
 import pty
@@ -84,6 +85,32 @@ def test_a_file_goes_in_and_the_answers_come_out(server: Server, tmp_path: Path)
     assert "job=nightly" in listed.stdout
 
 
+def test_a_packed_file_is_sent_unpacked(server: Server, tmp_path: Path) -> None:
+    texts = [f"text {n}" for n in range(1000)]
+    plain, packed = write(tmp_path, texts), tmp_path / "in.jsonl.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    output = tmp_path / "out.jsonl"
+
+    ended = call(server, "submit", str(packed), "-o", str(output))
+
+    assert ended.returncode == 0, ended.stderr
+    assert answers(read(output)) == [answer_to(text) for text in texts]
+    with server.client().with_options(api_key=KEY) as client:
+        file = client.files.retrieve(client.batches.retrieve(ended.stdout.strip()).input_file_id)
+        assert (file.filename, file.bytes) == ("in.jsonl", plain.stat().st_size)
+
+
+def test_a_packed_file_that_is_broken_is_not_sent(server: Server, tmp_path: Path) -> None:
+    packed = tmp_path / "in.jsonl.gz"
+    packed.write_bytes(gzip.compress(write(tmp_path, ["a"] * 10_000).read_bytes())[:-4])
+
+    ended = call(server, "submit", str(packed))
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"batch-api: {packed} is not whole, or not what gzip writes: ")
+    assert ended.stderr.count("\n") == 1
+
+
 def test_failed_lines_are_told_and_run_again(server: Server, tmp_path: Path) -> None:
     input = write(tmp_path, ["fine", f"{ONCE_REFUSED}second time lucky"])
     output, errors = tmp_path / "out.jsonl", tmp_path / "out.errors.jsonl"
@@ -93,7 +120,6 @@ def test_failed_lines_are_told_and_run_again(server: Server, tmp_path: Path) -> 
     assert first.returncode == 1, first.stderr
     id = first.stdout.strip()
     assert "1 of 2 answered, 1 failed." in first.stderr
-    assert f"batch-api retry {id}" in first.stderr
     assert [line["custom_id"] for line in read(errors)] == ["row-1"]
 
     told = call(server, "lines", id, "--failed")
@@ -120,6 +146,35 @@ def test_failed_lines_are_told_and_run_again(server: Server, tmp_path: Path) -> 
     nothing = call(server, "retry", second.stdout.strip())
     assert nothing.returncode == 2
     assert "nothing to retry" in nothing.stderr
+
+
+def test_to_run_again_what_would_be_refused_again_is_not_advised(
+    server: Server, tmp_path: Path
+) -> None:
+    refused = call(server, "submit", str(write(tmp_path, ["a", f"{REFUSED}b"])), "--wait")
+    broken = str(Fault(status=500))
+    failed = call(server, "submit", str(write(tmp_path, [f"{broken}a", f"{REFUSED}b"])), "--wait")
+
+    assert refused.returncode == failed.returncode == 1
+    id = refused.stdout.strip()
+    assert refused.stderr.endswith(
+        f"`batch-api lines {id} --failed` tells why: the requests themselves were refused, "
+        "and would be again.\n"
+    )
+    id = failed.stdout.strip()
+    assert f"--failed` tells why, `batch-api retry {id}` runs them again." in failed.stderr
+
+
+def test_to_go_on_is_advised_after_a_cancel(server: Server, tmp_path: Path) -> None:
+    input = write(tmp_path, [f"{SLOW}{n}" for n in range(1000)])
+    id = call(server, "submit", str(input)).stdout.strip()
+    until(lambda: server_lines(server, id))
+
+    ended = call(server, "cancel", id, "--wait")
+
+    assert ended.returncode == 1, ended.stderr
+    assert f"`batch-api retry {id}` runs what has no answer" in ended.stderr
+    assert "--failed" not in ended.stderr
 
 
 def test_a_batch_that_is_not_valid_is_told_line_by_line(server: Server, tmp_path: Path) -> None:

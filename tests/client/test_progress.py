@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from batch_api.client.progress import Bar, Display, Lines, Sight
+from batch_api.client.progress import Bar, Display, Lines, Rates, Sight
 from tests.client.calling import drain
 
 RUNNING = Sight("in_progress", 3, 1, 0, 0)
@@ -43,3 +43,39 @@ def test_no_speed_is_told_of_what_was_over_before(capsys: pytest.CaptureFixture[
         lines.show(replace(HALF, status="completed", completed=3))
 
     assert capsys.readouterr().err == "completed: 4 of 4 lines, 1 failed\n"
+
+
+def test_no_speed_is_told_of_who_waits_and_then_only_that_since(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Lines() as lines:
+        lines.show(HALF)
+        lines.show(replace(HALF, completed=2), waits_for="the server")
+        lines.show(replace(HALF, status="cancelling", completed=2))
+        lines.show(replace(HALF, status="cancelled", completed=3))
+
+    _, waiting, still, over = capsys.readouterr().err.splitlines()
+    assert "lines/s" not in waiting + still
+    assert "lines/s" in over
+
+
+def test_a_speed_is_that_of_the_last_half_minute() -> None:
+    moments = iter([0.0, 10.0, 35.0, 41.0])
+    rates = Rates(lambda: next(moments))
+
+    assert rates.of(replace(HALF, completed=0), is_waiting=False) == ""
+    assert rates.of(replace(HALF, completed=20), is_waiting=False) == "2.0 lines/s 0 tok/s"
+    assert rates.of(replace(HALF, completed=45), is_waiting=False) == "1.0 lines/s 0 tok/s"
+    assert rates.of(replace(HALF, completed=45), is_waiting=False) == ""
+
+
+def test_a_log_is_told_how_far_it_is_and_then_what_it_waits_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Lines() as lines:
+        lines.show(replace(HALF, status="validating", total=None), waits_for="Can't reach it.")
+        lines.show(HALF, waits_for="Can't reach it.")
+
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "validating, waiting: Can't reach it."
+    assert last == "in progress: 2 of 4 lines, 1 failed; waiting: Can't reach it."

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from batch_api.api.readiness import LOADING
 from batch_api.clock import Clock
 from batch_api.commands.loading import Loading
+from batch_api.scheduler.dispatcher import NOT_TAKEN
 from batch_api.upstreams import Upstreams
 from tests.api.upstream import ScriptedUpstream
 from tests.scheduler.site import question
 from tests.server import free_port
 
+IS_LOADING = LOADING["reason"]
 _REFUSALS = 4
 """So many that it has paused, and gone on, and paused again."""
 
@@ -32,7 +35,7 @@ def be_ready(upstream: ScriptedUpstream) -> None:
     upstream.answer(b'{"choices": []}')
 
 
-async def test_one_thing_is_said_until_the_model_is_ready(
+async def test_what_it_waits_for_is_said_until_the_model_is_ready(
     tmp_path: Path, loads: ScriptedUpstream
 ) -> None:
     url = await loads.start()
@@ -48,36 +51,50 @@ async def test_one_thing_is_said_until_the_model_is_ready(
     be_ready(loads)
     _, stderr = await job.communicate()
 
-    said = [line.partition(":")[0] for line in stderr.decode().splitlines()]
-    assert job.returncode == 0
-    assert said[: said.index("loading the model")] in ([], ["validating"])
-    assert said.count("in progress, waiting") <= 1  # for the end of the last pause
+    said = stderr.decode()
+    assert job.returncode == 0, said
+    assert "in progress: 0 of 1 line, 0 failed; waiting: a worker is loading its model\n" in said
+    assert said.count(NOT_TAKEN) <= 1  # for the end of the last pause
 
 
-async def test_what_is_ready_once_is_not_said_to_load_again(loads: ScriptedUpstream) -> None:
+async def test_what_was_ready_is_asked_again_only_while_nothing_moves(
+    loads: ScriptedUpstream,
+) -> None:
     upstreams = Upstreams([await loads.start()], timeout_seconds=10)
-    clock = Clock()
-    loading = Loading(upstreams, clock)
+    loading = Loading(upstreams, Clock(), are_own=False)
 
-    assert await loading.goes_on()
+    assert await loading.waits_for(None) == IS_LOADING
     be_ready(loads)
-    while await loading.goes_on():  # noqa: ASYNC110
+    while await loading.waits_for(None):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     loads.loading.add("a")
     loads.listings = 0
-    assert not await loading.goes_on()
+    assert await loading.waits_for(None) is None
     assert loads.listings == 0
+    while await loading.waits_for(NOT_TAKEN) != IS_LOADING:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
     await upstreams.close()
 
 
-async def test_an_upstream_that_is_away_is_not_said_to_load() -> None:
+@pytest.mark.parametrize(("are_own", "reason"), [(False, NOT_TAKEN), (True, IS_LOADING)])
+async def test_a_worker_of_ours_that_is_away_is_said_to_load_and_an_upstream_is_not(
+    are_own: bool, reason: str
+) -> None:
     upstreams = Upstreams([f"http://127.0.0.1:{free_port()}"], timeout_seconds=10)
-    assert not await Loading(upstreams, Clock()).goes_on()
+    loading = Loading(upstreams, Clock(), are_own=are_own)
+
+    assert await loading.waits_for(NOT_TAKEN) == reason
     await upstreams.close()
 
 
-async def test_a_worker_that_was_just_started_is_said_to_load() -> None:
-    url = f"http://127.0.0.1:{free_port()}"
-    upstreams = Upstreams([url], timeout_seconds=10, are_starting=True)
-    assert await Loading(upstreams, Clock()).goes_on()
+async def test_a_worker_of_ours_is_said_to_load_until_it_is_asked_again(
+    loads: ScriptedUpstream,
+) -> None:
+    be_ready(loads)
+    upstreams = Upstreams([await loads.start()], timeout_seconds=10)
+    loading = Loading(upstreams, Clock(), are_own=True)
+
+    assert await loading.waits_for(NOT_TAKEN) == IS_LOADING
+    assert await loading.waits_for("the disk is full") == "the disk is full"
+    assert await loading.waits_for(None) is None
     await upstreams.close()

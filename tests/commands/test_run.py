@@ -1,5 +1,6 @@
 """`batch-api run` as a subprocess, against the stand-in."""
 
+import gzip
 import json
 import shutil
 import sqlite3
@@ -41,6 +42,38 @@ def test_all_answers_come_in_input_order_and_nothing_else_stays(
     assert _answers(tmp_path / "out.jsonl") == [answer_to(text) for text in texts]
     assert "300 of 300 lines answered" in ended.stderr
     assert _files(tmp_path) == ["in.jsonl", "out.jsonl"]
+
+
+def test_a_packed_input_is_run_unpacked(tmp_path: Path, standin: StandinProcess) -> None:
+    texts = [f"text {n}" for n in range(20)]
+
+    ended = _run(tmp_path, standin, gzip.compress(_lines(texts)))
+
+    assert ended.returncode == 0, ended.stderr
+    assert _answers(tmp_path / "out.jsonl") == [answer_to(text) for text in texts]
+
+
+def test_a_packed_input_that_is_cut_short_runs_nothing(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    ended = _run(tmp_path, standin, gzip.compress(_lines(["a"] * 10_000))[:-4])
+
+    assert ended.returncode == 2
+    assert "in.jsonl is not whole, or not what gzip writes: " in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert not standin.served()
+
+
+def test_an_input_for_which_there_is_no_room_is_refused_in_one_sentence(
+    tmp_path: Path, standin: StandinProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_API_MIN_FREE_BYTES", str(1 << 60))
+
+    ended = _run(tmp_path, standin, gzip.compress(_lines(["a"])))
+
+    assert ended.returncode == 2
+    assert "in.jsonl can't be copied: the room that is left is kept free." in ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 def test_a_failed_line_is_told_with_its_reason_and_the_exit_code(
@@ -111,6 +144,33 @@ def test_an_interrupted_job_says_how_to_go_on(tmp_path: Path, standin: StandinPr
     assert "The same command goes on from here." in stderr
     assert _run(tmp_path, standin, None).returncode == 0
     assert sum(standin.served().values()) == 2000
+
+
+def test_an_interrupted_job_waits_for_what_is_in_flight_and_says_so(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    job = _start(tmp_path, standin, _lines([f"{Fault(delay_ms=3000)}slow"]))
+    standin.wait_until_received(1)
+    job.terminate()
+    _, said = job.communicate(timeout=_SECONDS)
+
+    assert "Waiting for what is in flight" in said
+
+
+def test_an_interrupted_job_with_nothing_in_flight_does_not_say_that_it_waits(
+    tmp_path: Path, standin: StandinProcess
+) -> None:
+    standin.kill()
+    job = _start(tmp_path, standin, _lines(["text"]))
+    assert job.stderr is not None
+    while "waiting: " not in (line := job.stderr.readline()):
+        assert line, "it ends"
+    job.terminate()
+    _, said = job.communicate(timeout=_SECONDS)
+
+    assert job.returncode == 130
+    assert "in flight" not in said
+    assert "The same command goes on from here." in said
 
 
 def test_answers_that_were_written_are_not_lost_to_a_half_removed_state(

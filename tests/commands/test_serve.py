@@ -40,6 +40,21 @@ def test_the_printed_lines_work_for_an_embedding_model(tmp_path: Path) -> None:
     assert all(isinstance(number, float) for number in vector)
 
 
+def test_a_server_and_its_worker_each_say_once_that_they_stop(tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        server.wait_until_logged("batch-api worker listens")
+        server.terminate()
+        logged = [line for line in server.log_tail().splitlines() if line.startswith("{")]
+
+    said = [json.loads(line)["message"] for line in logged]
+    assert [it for it in said if "stop" in it] == [
+        "stopping",
+        "worker stopping",
+        "worker stopped",
+        "stopped",
+    ]
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_the_printed_lines_work_for_an_upstream(tmp_path: Path, host: str) -> None:
     settings = {"host": host, "allow_anyone": True}

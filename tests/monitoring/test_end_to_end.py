@@ -66,7 +66,7 @@ def test_while_its_worker_loads_the_server_is_not_ready_and_says_so(begun: Begun
 
     assert "loading" in checks
     assert set(checks) <= {"away", "loading"}
-    assert "Not ready: no upstream has a model ready yet: a worker is loading." in said
+    assert "Not ready: a worker is loading its model." in said
 
 
 def test_as_soon_as_it_is_ready_it_answers(begun: Begun) -> None:
