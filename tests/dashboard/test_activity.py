@@ -140,6 +140,22 @@ def test_a_batch_has_a_chart_of_its_own(server: Server, client: OpenAI) -> None:
     assert any(value for value in series["p95"])
 
 
+def test_a_chart_says_when_it_begins_and_has_all_of_a_batch_once_it_is_over(
+    page: Page, standin: StandinProcess, client: OpenAI
+) -> None:
+    slow = str(Fault(delay_ms=3000))
+    batch = start(client, b"".join(line(f"row-{n}", f"{slow}{n}") for n in range(8)))
+    page.goto(f"/batches/{batch.id}")
+    chart = page.locator("figure.chart").first
+
+    expect(chart).to_have_class(re.compile("nothing"))
+    said = chart.evaluate("it => getComputedStyle(it, '::after').content")
+    assert said == '"Nothing yet: what ends is drawn within 30 seconds."'
+    expect(page.get_by_role("region", name="Overview")).to_contain_text("8 of 8")
+    expect(chart).not_to_have_class(re.compile("nothing"))
+    assert chart.locator("canvas").evaluate(_COUNT_GREEN) > 10
+
+
 def test_a_batch_of_one_moment_has_a_dot_in_its_chart(
     page: Page, server: Server, client: OpenAI
 ) -> None:

@@ -41,13 +41,15 @@ function reason(answer) {
 }
 
 let isStale = false;
-const askedAt = new WeakMap(); // by element, for those that ask again and again
+const askedAt = new WeakMap(); // by element, for those that ask again and again, of what is over
 const OVER_MS = 60_000;
 
-// What is over (`data-over`) changes no more: its page only looks now and then whether it is there.
+const isOver = () => document.querySelector("#live [data-over]") !== null;
+const NEVER_ASKED = isOver() ? 0 : -Infinity; // what was over before the page is all there
+
+// What is over (`data-over`) changes no more: asked once since, it is only looked for now and then.
 function canWait(element) {
-  const isOver = element.closest("#live") && document.querySelector("#live [data-over]");
-  return isOver && performance.now() < (askedAt.get(element) ?? 0) + OVER_MS;
+  return element.closest("#live") && isOver() && performance.now() < (askedAt.get(element) ?? NEVER_ASKED) + OVER_MS;
 }
 
 // At once, whatever the page waits for.
@@ -61,7 +63,7 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   const isUpdate = requestConfig.triggeringEvent?.type.startsWith("sse:");
   if (document.hidden && isUpdate) isStale = true;
   if (isUpdate && (document.hidden || canWait(elt))) event.preventDefault();
-  else askedAt.set(elt, performance.now());
+  else if (isOver()) askedAt.set(elt, performance.now());
 });
 
 // A browser has six connections to a server for all its pages: those that nobody sees keep none.
