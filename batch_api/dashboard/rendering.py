@@ -35,6 +35,13 @@ def moment(at: float | None, *, style: str = "time") -> Markup:
     )
 
 
+def ticking(seconds: float, *, each: int = 1) -> Markup:
+    """A duration to which dashboard.js adds `each` every second, until it is told anew."""
+    return Markup('<span data-seconds="{}" data-each="{}">{}</span>').format(
+        escape(seconds), escape(each), duration_in_words(seconds)
+    )
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("batch_api.dashboard"),
@@ -51,6 +58,7 @@ def _environment() -> Environment:
         "moment": moment,
         "plural": plural,
         "rate": rate_in_words,
+        "ticking": ticking,
     }
     environment.globals |= {"navigation": NAVIGATION, "static": address}
     return environment

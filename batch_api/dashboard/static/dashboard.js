@@ -12,16 +12,44 @@ function ago(seconds) {
   return seconds < 0 ? `in ${words}` : `${words} ago`;
 }
 
+// As in_words.py tells it.
+const DURATIONS = [[DAY, "d"], [HOUR, "h"], [MINUTE, "min"], [1, "s"]];
+
+function duration(seconds) {
+  const whole = Math.round(Math.max(0, seconds));
+  const largest = DURATIONS.findIndex(([size]) => whole >= size);
+  if (largest < 0 || largest === DURATIONS.length - 1) return `${whole} s`;
+  const [[size, unit], [smallerSize, smallerUnit]] = DURATIONS.slice(largest);
+  const rest = Math.floor((whole % size) / smallerSize);
+  return `${Math.floor(whole / size)} ${unit}${rest ? ` ${String(rest).padStart(2, "0")} ${smallerUnit}` : ""}`;
+}
+
+const toldAt = new WeakMap(); // by element: what the server has told of it, and when
+
+// What takes a while goes on between answers, by our own clock: the server's may differ.
+function tick(place) {
+  const { seconds, each } = place.dataset;
+  if (toldAt.get(place)?.seconds !== seconds) toldAt.set(place, { seconds, at: performance.now() });
+  const passed = (performance.now() - toldAt.get(place).at) / 1000;
+  write(place, duration(Number(seconds) + Number(each) * passed));
+}
+
+function write(place, words) {
+  if (place.textContent !== words) place.textContent = words;
+}
+
 function tell(time) {
   const at = new Date(time.dateTime);
   const local = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
   const words = time.dataset.style === "ago" ? ago((Date.now() - at) / 1000) : local;
   if (time.title !== local) time.title = local;
-  if (time.textContent !== words) time.textContent = words;
+  write(time, words);
 }
 
 function tellTimes() {
-  if (!document.hidden) document.querySelectorAll("time").forEach(tell);
+  if (document.hidden) return;
+  document.querySelectorAll("time").forEach(tell);
+  document.querySelectorAll("[data-seconds]").forEach(tick);
 }
 
 function notice(text, kind = "error") {
