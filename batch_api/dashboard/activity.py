@@ -68,7 +68,7 @@ async def _series(view: Viewing, request: Request, range: Span = "1h") -> Series
 
 async def _add_up(view: View, range: Range) -> Series:
     now = view.parts.clock.now()
-    since = now - range.seconds
+    since = int(now - range.seconds) // range.step * range.step
     async with view.parts.database.read() as session:
         history = await progress.of_all(session, since=since, step=range.step)
     return series(history, since=since, until=now, step=range.step)
@@ -111,11 +111,16 @@ async def of_batch(id: str, view: Viewing, request: Request) -> Response:
 async def _add_up_batch(view: View, batch: BatchRow) -> Series:
     now = view.parts.clock.now()
     since = batch.in_progress_at or batch.created_at
-    until = batch.finalizing_at or now
+    end = batch.finalizing_at
+    until = now if end is None else end + 1
     step = step_for(until - since)
     async with view.parts.database.read() as session:
         history = await progress.of_batch(session, batch.number, since=since, step=step)
-    if batch.finalizing_at is not None:
-        until = until // step * step + step  # nothing comes after it: the last step is whole
-    kept_since = now - progress.KEPT_DAYS * 86_400
-    return series(history, since=since, until=until, step=step, kept_since=kept_since)
+    return series(
+        history,
+        since=since,
+        until=until,
+        step=step,
+        kept_since=now - progress.KEPT_DAYS * 86_400,
+        shortest=progress.INTERVAL_SECONDS if end is None else 1,
+    )

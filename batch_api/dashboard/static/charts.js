@@ -37,9 +37,10 @@ function moment(_chart, at) {
   return at == null ? "–" : new Date(at * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 }
 
-// A single step, which takes ten seconds, is in the middle of a minute.
-function around(chart, low, high) {
-  return chart.data[0].length === 1 ? [low - 25, low + 35] : [low, high];
+// What took less than a minute is in the middle of one.
+function around(_chart, low, high) {
+  const spare = Math.max(0, 60 - (high - low)) / 2;
+  return [low - spare, high + spare];
 }
 
 function axis(more) {
@@ -60,14 +61,16 @@ function lonely(chart, series) {
   return found.length ? found : null;
 }
 
-function line([, label, name, isFilled]) {
+// A minute's latencies stand at its beginning: a line leads from one to the next. Each column is drawn
+// over those before it, so its dots are smaller: of equal ones there are rings to be seen.
+function line([, label, name, isFilled], index, all) {
   return {
     label,
     stroke: () => resolved(name),
     fill: isFilled ? () => resolved(name).replace("rgb(", "rgba(").replace(")", ", 0.12)") : undefined,
     width: 1.5,
-    points: { show: false, filter: lonely, size: 6, fill: () => resolved(name) },
-    spanGaps: false,
+    points: { show: false, filter: lonely, size: 5 + 4 * (all.length - 1 - index), fill: () => resolved(name) },
+    spanGaps: all === KINDS.latency,
     value: (_chart, value) => number(value),
   };
 }
@@ -77,6 +80,7 @@ function made(figure, data) {
   const chart = new uPlot({
     width: place.clientWidth,
     height: HEIGHT,
+    padding: [null, 32, null, null], // room for half of the last time
     legend: { live: true },
     cursor: { y: false, drag: { setScale: false } },
     scales: { x: { range: around }, y: { range: (_chart, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
