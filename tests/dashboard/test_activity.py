@@ -52,10 +52,9 @@ def all_of(batch: Batch, series: dict[str, Any], column: str) -> float:
     assert batch.in_progress_at is not None
     assert batch.finalizing_at is not None
     assert series["times"][0] == batch.in_progress_at
+    rates: list[float] = series[column]
     steps = pairwise([*series["times"], batch.finalizing_at + 1])
-    return sum(
-        rate * (end - begin) for rate, (begin, end) in zip(series[column], steps, strict=True)
-    )
+    return sum(rate * (end - begin) for rate, (begin, end) in zip(rates, steps, strict=True))
 
 
 def test_charts_are_drawn_and_the_same_is_told_in_figures(
@@ -87,8 +86,9 @@ def test_a_chart_gets_new_data_and_is_never_made_anew(page: Page, client: OpenAI
     assert page.evaluate("window.firstCanvas.isConnected")
 
 
-def test_colours_follow_the_theme(page: Page) -> None:
-    page.goto("/activity")
+def test_colours_follow_the_theme(page: Page, client: OpenAI) -> None:
+    ended(client, start(client, some_lines(5)))
+    page.goto("/activity?range=14d")
     expect(page.locator(_CHART).first).to_be_visible()
     hash_of = "canvas => canvas.toDataURL()"
     before = page.locator(_CHART).first.evaluate(hash_of)
