@@ -26,12 +26,15 @@ NAVIGATION = (
 
 
 def moment(at: float | None, *, style: str = "time") -> Markup:
-    """A `<time>`; dashboard.js tells it in the visitor's zone, or with `ago` as how long ago."""
+    """A `<time>`; dashboard.js tells it in the visitor's zone, or with `ago` as how long ago.
+
+    The zone is told once, at the foot of the page: it is UTC without JavaScript.
+    """
     if at is None:
         return Markup("–")
     utc = datetime.fromtimestamp(at, UTC)
     return Markup('<time datetime="{}" data-style="{}">{}</time>').format(
-        escape(utc.isoformat(timespec="seconds")), escape(style), f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+        escape(utc.isoformat(timespec="seconds")), escape(style), f"{utc:%Y-%m-%d %H:%M:%S}"
     )
 
 

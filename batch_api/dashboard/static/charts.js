@@ -27,14 +27,12 @@ function number(value) {
 // Times of the day, to the second if there are few of them; or days, if there are many.
 function moments(chart, seconds) {
   const length = chart.scales.x.max - chart.scales.x.min;
-  const toMinute = { hour: "2-digit", minute: "2-digit", hour12: false };
-  const toSecond = { ...toMinute, second: "2-digit" };
-  const style = length > 3 * 24 * 3600 ? { day: "numeric", month: "short" } : length > 5 * 60 ? toMinute : toSecond;
-  return seconds.map((at) => new Date(at * 1000).toLocaleString(undefined, style));
+  const part = length > 3 * DAY ? [5, 10] : length > 5 * MINUTE ? [11, 16] : [11, 19];
+  return seconds.map((at) => moment(chart, at).slice(...part));
 }
 
 function moment(_chart, at) {
-  return at == null ? "–" : new Date(at * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  return at == null ? "–" : local(new Date(at * 1000));
 }
 
 // What took less than a minute is in the middle of one.

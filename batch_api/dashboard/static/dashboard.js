@@ -38,11 +38,15 @@ function write(place, words) {
   if (place.textContent !== words) place.textContent = words;
 }
 
+// In the visitor's zone, written as the server writes it: 2026-11-22 17:05:00, which is how Swedes do.
+function local(at) {
+  return at.toLocaleString("sv");
+}
+
 function tell(time) {
   const at = new Date(time.dateTime);
-  const local = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
-  const words = time.dataset.style === "ago" ? ago((Date.now() - at) / 1000) : local;
-  if (time.title !== local) time.title = local;
+  const words = time.dataset.style === "ago" ? ago((Date.now() - at) / 1000) : local(at);
+  if (time.title !== local(at)) time.title = local(at);
   write(time, words);
 }
 
@@ -166,5 +170,9 @@ document.addEventListener("click", (event) => {
   document.dispatchEvent(new Event("theme"));
 });
 
-document.addEventListener("DOMContentLoaded", tellTimes);
+document.addEventListener("DOMContentLoaded", () => {
+  tellTimes();
+  const zone = document.getElementById("zone");
+  if (zone) zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
+});
 setInterval(tellTimes, 1000);
