@@ -153,6 +153,9 @@ def test_failed_lines_are_retried_in_a_new_batch_with_both_results(
     (row,) = rows(page)
     assert row.startswith("2 later Failed 1")
     assert row.endswith("400 as told: 400")
+    expect(page.get_by_role("region", name="Overview")).to_contain_text(
+        "It was refused for what it asks, and most likely would be again."
+    )
 
     page.get_by_role("button", name="Retry 1 failed line").click()
 
