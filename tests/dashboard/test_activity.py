@@ -51,9 +51,10 @@ def all_of(batch: Batch, series: dict[str, Any], column: str) -> float:
     """What the rates of its chart add up to."""
     assert batch.in_progress_at is not None
     assert batch.finalizing_at is not None
-    assert series["times"][0] == batch.in_progress_at
+    times: list[int] = series["times"]
     rates: list[float] = series[column]
-    steps = pairwise([*series["times"], batch.finalizing_at + 1])
+    assert times[0] == batch.in_progress_at
+    steps = pairwise([*times, batch.finalizing_at + 1])
     return sum(rate * (end - begin) for rate, (begin, end) in zip(rates, steps, strict=True))
 
 
