@@ -35,7 +35,7 @@ _BY_STATUS = {error.status: error for error in (BadRequest, NotFound, MethodNotA
 def install(app: FastAPI) -> None:
     """From here on no error leaves the app in another shape, and no answer without its id."""
     app.add_exception_handler(APIError, _on_api_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_middleware(RequestIds)
 
@@ -138,7 +138,7 @@ async def _on_api_error(_request: Request, error: Exception) -> Response:
     return render(error)
 
 
-async def _on_http_exception(request: Request, exception: Exception) -> Response:
+async def on_http_exception(request: Request, exception: Exception) -> Response:
     assert isinstance(exception, HTTPException)
     error = _BY_STATUS.get(exception.status_code, APIError)(
         f"{exception.detail}: {request.method} {request.url.path[:_SHOWN_CHARACTERS]}",

@@ -1,5 +1,8 @@
 """How numbers are told to people: on pages, and by commands."""
 
+from itertools import pairwise
+
+_DURATIONS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 _TEN = 10
@@ -16,19 +19,15 @@ def bytes_in_words(count: float) -> str:
 
 
 def duration_in_words(seconds: float | None) -> str:
-    """The two largest units, such as `2 h 05 min`; a dash for None."""
+    """The two largest units, such as `2 h 05 min` or `1 min`; a dash for None."""
     if seconds is None:
         return "–"
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours:02} h"
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    if minutes:
-        return f"{minutes} min {rest:02} s"
-    return f"{rest} s"
+    whole = round(max(0.0, seconds))
+    for (size, unit), (smaller_size, smaller_unit) in pairwise(_DURATIONS):
+        if whole >= size:
+            rest = whole % size // smaller_size
+            return f"{whole // size} {unit}" + f" {rest:02} {smaller_unit}" * bool(rest)
+    return f"{whole} s"
 
 
 def exact_duration_in_words(seconds: float | None) -> str:

@@ -15,7 +15,10 @@ from batch_api.in_words import bytes_in_words, counted, exact_duration_in_words
         (0.9996, "1.0 s"),
         (1.24, "1.2 s"),
         (10.4, "10 s"),
+        (59.6, "1 min"),
         (61, "1 min 01 s"),
+        (7530, "2 h 05 min"),
+        (86_400, "1 d"),
     ],
 )
 def test_durations_are_as_exact_as_is_of_use(seconds: float | None, words: str) -> None:

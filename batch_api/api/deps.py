@@ -118,19 +118,19 @@ async def signed_in(
         return DEFAULT_TENANT
     if authorization:
         return _admit(request, authorization)
-    key = sessions.find(_session_token(request))
+    key = sessions.find(session_token(request))
     if key is None:
         return None
     keyring.mark_used(key)
     return key.tenant
 
 
-def _session_token(request: Request) -> str:
+def session_token(request: Request) -> str:
     """Empty if there is none, or a page of others sends it."""
     return request.cookies.get(COOKIE, "") if is_from_here(request.headers) else ""
 
 
-SessionToken = Annotated[str, Depends(_session_token)]
+SessionToken = Annotated[str, Depends(session_token)]
 
 
 def _admit(request: Request, authorization: str) -> str:

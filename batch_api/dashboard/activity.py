@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 from fastapi import Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from batch_api.api.batch_object import find_batch
 from batch_api.dashboard.pages import View, Viewing, pages
 from batch_api.dashboard.series import Series, series, step_for, summary
-from batch_api.errors import NotFound
 from batch_api.remembered import Remembered
-from batch_api.store import batches, progress
+from batch_api.store import progress
+from batch_api.store.tables import BatchRow
 
 router = pages()
 
@@ -67,7 +68,7 @@ async def _series(view: Viewing, request: Request, range: Span = "1h") -> Series
 
 async def _add_up(view: View, range: Range) -> Series:
     now = view.parts.clock.now()
-    since = now - range.seconds
+    since = int(now - range.seconds) // range.step * range.step
     async with view.parts.database.read() as session:
         history = await progress.of_all(session, since=since, step=range.step)
     return series(history, since=since, until=now, step=range.step)
@@ -98,23 +99,28 @@ async def data(found: Found) -> Response:
 async def of_batch(id: str, view: Viewing, request: Request) -> Response:
     """What one batch did, from its start to its end, or to now."""
     remembered: Remembered = request.app.state.remembered
-    what = ("chart", view.tenant, id)
-    look = partial(_add_up_batch, view, id)
+    async with view.parts.database.read() as session:
+        batch = await find_batch(session, id)
+    # What was found before its end is not all of it.
+    what = ("chart", view.tenant, id, batch.finalizing_at)
+    look = partial(_add_up_batch, view, batch)
     found = await remembered.find(what, look, keep_seconds=progress.INTERVAL_SECONDS)
     return JSONResponse(found.as_json(), headers=_HEADERS)
 
 
-async def _add_up_batch(view: View, id: str) -> Series:
+async def _add_up_batch(view: View, batch: BatchRow) -> Series:
     now = view.parts.clock.now()
+    since = batch.in_progress_at or batch.created_at
+    end = batch.finalizing_at
+    until = now if end is None else end + 1
+    step = step_for(until - since)
     async with view.parts.database.read() as session:
-        batch = await batches.get(session, id)
-        if batch is None:
-            raise NotFound("There is no such batch.")
-        since = batch.in_progress_at or batch.created_at
-        until = batch.finalizing_at or now
-        step = step_for(until - since)
         history = await progress.of_batch(session, batch.number, since=since, step=step)
-    if batch.finalizing_at is not None:
-        until = until // step * step + step  # nothing comes after it: the last step is whole
-    kept_since = now - progress.KEPT_DAYS * 86_400
-    return series(history, since=since, until=until, step=step, kept_since=kept_since)
+    return series(
+        history,
+        since=since,
+        until=until,
+        step=step,
+        kept_since=now - progress.KEPT_DAYS * 86_400,
+        shortest=progress.INTERVAL_SECONDS if end is None else 1,
+    )

@@ -20,6 +20,7 @@ from batch_api.dashboard import (
     workers,
 )
 from batch_api.dashboard.fleet import Fleet
+from batch_api.dashboard.nowhere import tell_people
 from batch_api.remembered import Remembered
 from batch_api.routes import routes_of
 
@@ -38,3 +39,4 @@ def add_dashboard(app: FastAPI, stop: asyncio.Event) -> None:
     app.state.fleet = Fleet(parts.settings.workers or parts.upstreams.urls, parts.clock)
     app.state.remembered = Remembered(parts.clock)
     app.router.routes.extend(_ROUTES)
+    tell_people(app)

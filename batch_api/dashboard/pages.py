@@ -61,9 +61,9 @@ class Page(APIRoute):
             except SignInNeeded:
                 return _to_sign_in(request)
             except RequestValidationError:
-                return _problem(request, BadRequest("This address is not right."))
+                return explain(request, BadRequest("This address is not right."))
             except APIError as error:
-                return _problem(request, error)
+                return explain(request, error)
 
         return handle_or_explain
 
@@ -107,7 +107,7 @@ class View:
         return page
 
 
-async def _view(
+async def view_of(
     request: Request, parts: NobodysParts, tenant: SignedIn, token: SessionToken
 ) -> View:
     """Raises SignInNeeded."""
@@ -127,7 +127,7 @@ async def _view(
     return view
 
 
-Viewing = Annotated[View, Depends(_view)]
+Viewing = Annotated[View, Depends(view_of)]
 
 
 def give_session(answer: Response, session: Session) -> None:
@@ -158,7 +158,8 @@ def _rendered(request: Request, template: str, *, status: int, **facts: Any) -> 
     return HTMLResponse(text, status_code=status, headers=_HEADERS)
 
 
-def _problem(request: Request, error: APIError) -> Response:
+def explain(request: Request, error: APIError) -> Response:
+    """A page that tells an error; with what other pages have, once it is known who asks."""
     view: View | None = getattr(request.state, "view", None)
     page_of = view.page if view else partial(public_page, request)
     page = page_of(

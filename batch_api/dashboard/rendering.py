@@ -26,12 +26,22 @@ NAVIGATION = (
 
 
 def moment(at: float | None, *, style: str = "time") -> Markup:
-    """A `<time>`; dashboard.js tells it in the visitor's zone, or with `ago` as how long ago."""
+    """A `<time>`; dashboard.js tells it in the visitor's zone, or with `ago` as how long ago.
+
+    The zone is told once, at the foot of the page: it is UTC without JavaScript.
+    """
     if at is None:
         return Markup("–")
     utc = datetime.fromtimestamp(at, UTC)
     return Markup('<time datetime="{}" data-style="{}">{}</time>').format(
-        escape(utc.isoformat(timespec="seconds")), escape(style), f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+        escape(utc.isoformat(timespec="seconds")), escape(style), f"{utc:%Y-%m-%d %H:%M:%S}"
+    )
+
+
+def ticking(seconds: float, *, each: int = 1) -> Markup:
+    """A duration to which dashboard.js adds `each` every second, until it is told anew."""
+    return Markup('<span data-seconds="{}" data-each="{}">{}</span>').format(
+        escape(seconds), escape(each), duration_in_words(seconds)
     )
 
 
@@ -51,6 +61,7 @@ def _environment() -> Environment:
         "moment": moment,
         "plural": plural,
         "rate": rate_in_words,
+        "ticking": ticking,
     }
     environment.globals |= {"navigation": NAVIGATION, "static": address}
     return environment

@@ -4,7 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from batch_api.store.progress import INTERVAL_SECONDS, Delay, History, Point
+from batch_api.store.progress import (
+    INTERVAL_SECONDS,
+    LATENCY_INTERVAL_SECONDS,
+    Delay,
+    History,
+    Point,
+)
 
 Value = float | None
 """None: nothing is known of that step."""
@@ -12,16 +18,17 @@ Value = float | None
 _STEPS = (10, 60, 300, 3600, 21_600)
 _MOST_STEPS = 360
 _COUNTS = ("completed", "failed", "input_tokens", "output_tokens")
+_QUANTILES = ("p50", "p95", "p99")
 _UNKNOWN: dict[str, Value] = dict.fromkeys(_COUNTS)
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Lines and tokens are those of a second; latencies are seconds."""
+    """Lines and tokens are those of a second; latencies are seconds, told once for their minute."""
 
     step: int
     times: Sequence[int]
-    """Wall time at which each step began."""
+    """Wall time at which each step began, or all of it."""
     completed: Sequence[Value]
     failed: Sequence[Value]
     input_tokens: Sequence[Value]
@@ -40,25 +47,35 @@ def step_for(seconds: float) -> int:
 
 
 def series(
-    history: History, *, since: float, until: float, step: int, kept_since: float = 0
+    history: History,
+    *,
+    since: int,
+    until: float,
+    step: int,
+    kept_since: float = 0,
+    shortest: int = INTERVAL_SECONDS,
 ) -> Series:
     """Nothing done is zero; no answers have no latency; before `kept_since` nothing is known.
 
-    The last step is left out if it has only begun: it would look like a slump.
+    A last step shorter than `shortest` seconds is left out: if it has only begun, it would look
+    like a slump.
     """
-    first = int(since) // step * step
-    times = range(first, int(until) - INTERVAL_SECONDS + 1, step)
+    first = since // step * step
+    steps = range(first, int(until) - shortest + 1, step)
+    times = [max(at, since) for at in steps]
     done = {point.at: point for point in history.points}
-    delays = {delay.at: delay for delay in history.delays}
     points = [
-        _each_second(done.get(at), min(step, until - at)) if at >= kept_since else _UNKNOWN
-        for at in times
+        _each_second(done.get(at), max(min(at + step, until) - begun, 1))
+        if at >= kept_since
+        else _UNKNOWN
+        for at, begun in zip(steps, times, strict=True)
     ]
+    delays = _delays_of(steps, history.delays)
     return Series(
         step,
-        list(times),
+        times,
         *_columns(points, _COUNTS),
-        *_columns([_delay_at(delays, at) for at in times], ("p50", "p95", "p99")),
+        *_columns([_quantiles(delays.get(at)) for at in steps], _QUANTILES),
     )
 
 
@@ -70,10 +87,16 @@ def _each_second(point: Point | None, seconds: float) -> dict[str, Value]:
     return {name: _rounded(getattr(point, name, 0) / seconds) for name in _COUNTS}
 
 
-def _delay_at(delays: dict[int, Delay], at: int) -> dict[str, Value]:
-    """Of a step shorter than a minute, that of its minute."""
-    delay = delays.get(at) or delays.get(at // 60 * 60)
-    return {name: _rounded(getattr(delay, name, None)) for name in ("p50", "p95", "p99")}
+def _delays_of(steps: range, delays: Iterable[Delay]) -> dict[int, Delay]:
+    """By the first step of each, which may be the first of all: what is known of a minute is told
+    once, and not for each of its steps.
+    """
+    firsts = {at - at % LATENCY_INTERVAL_SECONDS: at for at in reversed(steps)}
+    return {firsts[delay.at]: delay for delay in delays if delay.at in firsts}
+
+
+def _quantiles(delay: Delay | None) -> dict[str, Value]:
+    return {name: _rounded(getattr(delay, name, None)) for name in _QUANTILES}
 
 
 def _rounded(value: float | None) -> Value:
@@ -93,4 +116,4 @@ def summary(column: Sequence[Value]) -> Summary:
     known = [value for value in column if value is not None]
     if not known:
         return Summary(None, None, None)
-    return Summary(column[-1], sum(known) / len(known), max(known))
+    return Summary(known[-1], sum(known) / len(known), max(known))

@@ -18,6 +18,12 @@ from batch_api.upstreams import Reply
 
 _EXCERPT = 300
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY}
+_REFUSALS = {
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+"""Of the request itself. What is not allowed or not found there may be some day."""
 NO_TOKENS = Usage()
 
 UNTIL_ALONE = 8
@@ -31,6 +37,8 @@ class Answered:
     settlement: Settlement
     usage: Usage = NO_TOKENS
     model: str | None = None
+    is_refused: bool = False
+    """For what it asks, so most likely it would be again."""
 
     def after(self, seconds: float) -> "Answered":
         """The same, by an attempt that took so long."""
@@ -87,7 +95,7 @@ class Judge:
             broke = reply.status in GATEWAY_BROKE and reply.had_company
             return Failed(settlement, f"status {reply.status}", UNTIL_ALONE if broke else 0)
         if not completed:
-            return Answered(settlement)
+            return Answered(settlement, is_refused=reply.status in _REFUSALS)
         return Answered(settlement, usage_of(reply.said.usage), reply.said.model)
 
     def unread(self, lease: Lease) -> Answered:
@@ -104,7 +112,9 @@ class Judge:
             request_id=request_id(),
             body=msgspec.json.encode(error.body),
         )
-        return Answered(Settlement(lease, RequestState.FAILED, line))
+        return Answered(
+            Settlement(lease, RequestState.FAILED, line), is_refused=error.status in _REFUSALS
+        )
 
     def broke(self, lease: Lease, error: UpstreamBroke) -> Failed:
         """The upstream took the request and gave no whole answer."""

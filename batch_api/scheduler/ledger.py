@@ -232,6 +232,7 @@ def _tally(answers: Sequence[Answered]) -> Tally:
     return Tally(
         completed=completed,
         failed=len(answers) - completed,
+        refused=sum(answer.is_refused for answer in answers),
         usage=sum((answer.usage for answer in answers), Usage()),
         model=next((answer.model for answer in answers if answer.model), None),
         seconds=tuple(

@@ -41,6 +41,8 @@ class Tally:
     model: str | None = None
     seconds: tuple[float, ...] = ()
     """How long each of the attempts took."""
+    refused: int = 0
+    """Of those that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +348,7 @@ async def tally(session: AsyncSession, number: int, tally: Tally) -> None:
         .values(
             completed=BatchRow.completed + tally.completed,
             failed=BatchRow.failed + tally.failed,
+            refused=BatchRow.refused + tally.refused,
             input_tokens=BatchRow.input_tokens + usage.input_tokens,
             cached_tokens=BatchRow.cached_tokens + usage.cached_tokens,
             output_tokens=BatchRow.output_tokens + usage.output_tokens,

@@ -135,6 +135,8 @@ class BatchRow(Owned, Table):
     """Lines of the input; null until all of them are validated."""
     completed: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
+    refused: Mapped[int] = mapped_column(default=0)
+    """Of those that failed, the ones that an upstream refused for what they ask."""
     input_tokens: Mapped[int] = mapped_column(default=0)
     cached_tokens: Mapped[int] = mapped_column(default=0)
     output_tokens: Mapped[int] = mapped_column(default=0)

@@ -1,12 +1,14 @@
 """The charts, in a browser: drawn from the history that the database keeps."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from openai import OpenAI
+from openai.types import Batch
 from playwright.sync_api import Browser, Page, expect
 
 from tests.dashboard.conftest import ended, line, start, visit
@@ -45,11 +47,15 @@ def fetched(server: Server, path: str) -> dict[str, Any]:
     return found
 
 
-def all_of(series: dict[str, Any], column: str) -> float:
-    """What its rates add up to."""
-    rates: list[float | None] = series[column]
-    step: int = series["step"]
-    return sum(rate * step for rate in rates if rate is not None)
+def all_of(batch: Batch, series: dict[str, Any], column: str) -> float:
+    """What the rates of its chart add up to."""
+    assert batch.in_progress_at is not None
+    assert batch.finalizing_at is not None
+    times: list[int] = series["times"]
+    rates: list[float] = series[column]
+    assert times[0] == batch.in_progress_at
+    steps = pairwise([*times, batch.finalizing_at + 1])
+    return sum(rate * (end - begin) for rate, (begin, end) in zip(rates, steps, strict=True))
 
 
 def test_charts_are_drawn_and_the_same_is_told_in_figures(
@@ -81,8 +87,9 @@ def test_a_chart_gets_new_data_and_is_never_made_anew(page: Page, client: OpenAI
     assert page.evaluate("window.firstCanvas.isConnected")
 
 
-def test_colours_follow_the_theme(page: Page) -> None:
-    page.goto("/activity")
+def test_colours_follow_the_theme(page: Page, client: OpenAI) -> None:
+    ended(client, start(client, some_lines(5)))
+    page.goto("/activity?range=14d")
     expect(page.locator(_CHART).first).to_be_visible()
     hash_of = "canvas => canvas.toDataURL()"
     before = page.locator(_CHART).first.evaluate(hash_of)
@@ -125,8 +132,8 @@ def test_the_history_survives_a_kill_and_is_drawn_after_it(
             expect(page.locator("figure.chart").first).not_to_have_class(re.compile("nothing"))
             assert page.locator(_CHART).first.evaluate(_COUNT_PIXELS) > 100
 
-    assert all_of(series, "completed") == pytest.approx(16, rel=0.1)
-    assert all_of(series, "failed") == pytest.approx(4, rel=0.1)
+    assert all_of(batch, series, "completed") == pytest.approx(16, rel=0.01)
+    assert all_of(batch, series, "failed") == pytest.approx(4, rel=0.01)
 
 
 def test_a_batch_has_a_chart_of_its_own(server: Server, client: OpenAI) -> None:
@@ -136,8 +143,26 @@ def test_a_batch_has_a_chart_of_its_own(server: Server, client: OpenAI) -> None:
     series = fetched(server, f"/batches/{batch.id}/chart")
 
     assert series["step"] == 10
-    assert all_of(series, "completed") == pytest.approx(8)
+    assert all_of(batch, series, "completed") == pytest.approx(8, rel=0.01)
     assert any(value for value in series["p95"])
+
+
+def test_a_chart_says_when_it_begins_and_has_all_of_a_batch_once_it_is_over(
+    page: Page, standin: StandinProcess, client: OpenAI
+) -> None:
+    slow = str(Fault(delay_ms=3000))
+    batch = start(client, b"".join(line(f"row-{n}", f"{slow}{n}") for n in range(8)))
+    page.goto(f"/batches/{batch.id}")
+    chart = page.locator("figure.chart").first
+
+    expect(chart).to_have_class(re.compile("nothing"))
+    said = chart.evaluate("it => getComputedStyle(it, '::after').content")
+    assert said == '"Nothing yet: what ends is drawn within 30 seconds."'
+    expect(page.get_by_role("region", name="Overview")).to_contain_text("8 of 8")
+    expect(chart).not_to_have_class(re.compile("nothing"))
+    assert chart.locator("canvas").evaluate(_COUNT_GREEN) > 10
+    latency = page.locator("figure.chart").last.locator("canvas")
+    assert latency.evaluate(_COUNT_GREEN) > 10  # a ring around two others: all took as long
 
 
 def test_a_batch_of_one_moment_has_a_dot_in_its_chart(

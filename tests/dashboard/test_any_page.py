@@ -1,7 +1,9 @@
 """What holds for each page: whatever it shows, for whoever looks at it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 import pytest
 from openai import OpenAI
@@ -114,6 +116,21 @@ def test_text_stands_out_in_light_and_dark(
 
         pale = [it for it in page.evaluate(CONTRASTS) if it["contrast"] < SMALLEST_CONTRAST]
         assert pale == []
+
+
+def test_times_are_told_in_one_form_and_their_zone_once(
+    browser: Browser, server: Server, client: OpenAI
+) -> None:
+    batch = ended(client, start(client, line("a")))
+    zone = {"timezone_id": "America/New_York", "locale": "en-US"}
+    with visit(browser, server.url, **zone) as (page, _):
+        page.goto(f"/batches/{batch.id}")
+
+        expect(page.get_by_role("contentinfo")).to_contain_text("Times are in America/New_York")
+        there = datetime.fromtimestamp(batch.created_at, ZoneInfo("America/New_York"))
+        told = f"{there:%Y-%m-%d %H:%M:%S}"
+        expect(page.locator(".steps time").first).to_have_text(told)
+        assert page.evaluate(f"moment(null, {batch.created_at})") == told
 
 
 def test_a_chosen_theme_stays(browser: Browser, server: Server) -> None:

@@ -9,6 +9,7 @@ import pytest
 from openai import OpenAI
 from playwright.sync_api import Browser, Page, expect
 
+from batch_api.in_words import duration_in_words
 from tests.dashboard.conftest import Watch, answered, ended, line, start, visit
 from tests.server import Server, StandinProcess
 from tests.standin import HANG, NO_FAULT, Fault, answer_to
@@ -114,6 +115,35 @@ def test_a_batch_without_an_answer_says_what_goes_on(
     expect(overview.locator(".state")).to_have_text("completed")
 
 
+def test_time_goes_on_between_answers(page: Page, client: OpenAI) -> None:
+    batch = start(client, line("a", f"{HANG}for some time"))
+    page.goto(f"/batches/{batch.id}")
+    place = ".steps [data-seconds]"
+    expect(page.locator(place)).to_be_visible()
+    answers: list[str] = []
+    page.on("response", lambda answer: answers.append(answer.url))
+    page.evaluate("window.told = new Set()")
+    page.wait_for_function(
+        "place => told.add(document.querySelector(place).textContent).size >= 7", arg=place
+    )
+
+    assert sum(batch.id in url for url in answers) < 6
+    assert page.locator(":is([aria-live], [role=status]) [data-seconds]").count() == 0
+    for seconds in (0.2, 59, 61, 3600, 7530, 86_400, 200_000):
+        assert page.evaluate(f"duration({seconds})") == duration_in_words(seconds)
+    left = page.evaluate(
+        """() => {
+          const place = document.createElement("span");
+          Object.assign(place.dataset, { seconds: "90.4", each: "-1" });
+          tick(place);
+          return place.textContent;
+        }"""
+    )
+    assert left == duration_in_words(90)
+    client.batches.cancel(batch.id)
+    ended(client, batch)
+
+
 def test_failed_lines_are_retried_in_a_new_batch_with_both_results(
     page: Page, client: OpenAI
 ) -> None:
@@ -123,6 +153,9 @@ def test_failed_lines_are_retried_in_a_new_batch_with_both_results(
     (row,) = rows(page)
     assert row.startswith("2 later Failed 1")
     assert row.endswith("400 as told: 400")
+    expect(page.get_by_role("region", name="Overview")).to_contain_text(
+        "It was refused for what it asks, and most likely would be again."
+    )
 
     page.get_by_role("button", name="Retry 1 failed line").click()
 

@@ -55,6 +55,14 @@ def line(verdict: Answered | Failed | Overloaded) -> Any:
     return json.loads(verdict.settlement.line)
 
 
+@pytest.mark.parametrize(
+    ("status", "is_refused"),
+    [(200, False), (400, True), (413, True), (422, True), (401, False), (403, False), (404, False)],
+)
+def test_what_is_refused_for_what_it_asks_is_known(status: int, is_refused: bool) -> None:
+    assert answered({"error": {"message": "no"}}, status=status).is_refused is is_refused
+
+
 @pytest.mark.parametrize("usage", [CHAT_USAGE, RESPONSES_USAGE])
 def test_tokens_are_counted_under_either_name(usage: object) -> None:
     verdict = answered({"model": "m", "usage": usage})

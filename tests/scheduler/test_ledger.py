@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -29,12 +30,12 @@ async def test_answers_are_recorded_in_a_group_with_their_counts(site: Site, num
     first, second, third = await ledger.lease([rows.running(number)], 3)
     ledger.enter(answered(first, usage=Usage(1, 2, 3, 4), model="m"))
     ledger.enter(answered(second, usage=Usage(1, 2, 3, 4)))
-    ledger.enter(failed(third))
+    ledger.enter(replace(failed(third), is_refused=True))
     assert await site.counts(number) == (4, 0, 0)
 
     assert await ledger.record_once() == 3
     batch = await site.batch(number)
-    assert (batch.completed, batch.failed, batch.model) == (2, 1, "m")
+    assert (batch.completed, batch.failed, batch.refused, batch.model) == (2, 1, 1, "m")
     assert (batch.input_tokens, batch.cached_tokens) == (2, 4)
     assert (batch.output_tokens, batch.reasoning_tokens) == (6, 8)
     assert batch.status == BatchStatus.IN_PROGRESS

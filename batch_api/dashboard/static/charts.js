@@ -27,19 +27,18 @@ function number(value) {
 // Times of the day, to the second if there are few of them; or days, if there are many.
 function moments(chart, seconds) {
   const length = chart.scales.x.max - chart.scales.x.min;
-  const toMinute = { hour: "2-digit", minute: "2-digit", hour12: false };
-  const toSecond = { ...toMinute, second: "2-digit" };
-  const style = length > 3 * 24 * 3600 ? { day: "numeric", month: "short" } : length > 5 * 60 ? toMinute : toSecond;
-  return seconds.map((at) => new Date(at * 1000).toLocaleString(undefined, style));
+  const part = length > 3 * DAY ? [5, 10] : length > 5 * MINUTE ? [11, 16] : [11, 19];
+  return seconds.map((at) => moment(chart, at).slice(...part));
 }
 
 function moment(_chart, at) {
-  return at == null ? "–" : new Date(at * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  return at == null ? "–" : local(new Date(at * 1000));
 }
 
-// A single step, which takes ten seconds, is in the middle of a minute.
-function around(chart, low, high) {
-  return chart.data[0].length === 1 ? [low - 25, low + 35] : [low, high];
+// What took less than a minute is in the middle of one.
+function around(_chart, low, high) {
+  const spare = Math.max(0, 60 - (high - low)) / 2;
+  return [low - spare, high + spare];
 }
 
 function axis(more) {
@@ -60,14 +59,16 @@ function lonely(chart, series) {
   return found.length ? found : null;
 }
 
-function line([, label, name, isFilled]) {
+// A minute's latencies stand at its beginning: a line leads from one to the next. Each column is drawn
+// over those before it, so its dots are smaller: of equal ones there are rings to be seen.
+function line([, label, name, isFilled], index, all) {
   return {
     label,
     stroke: () => resolved(name),
     fill: isFilled ? () => resolved(name).replace("rgb(", "rgba(").replace(")", ", 0.12)") : undefined,
     width: 1.5,
-    points: { show: false, filter: lonely, size: 6, fill: () => resolved(name) },
-    spanGaps: false,
+    points: { show: false, filter: lonely, size: 5 + 4 * (all.length - 1 - index), fill: () => resolved(name) },
+    spanGaps: all === KINDS.latency,
     value: (_chart, value) => number(value),
   };
 }
@@ -77,6 +78,7 @@ function made(figure, data) {
   const chart = new uPlot({
     width: place.clientWidth,
     height: HEIGHT,
+    padding: [null, 32, null, null], // room for half of the last time
     legend: { live: true },
     cursor: { y: false, drag: { setScale: false } },
     scales: { x: { range: around }, y: { range: (_chart, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },

@@ -12,16 +12,48 @@ function ago(seconds) {
   return seconds < 0 ? `in ${words}` : `${words} ago`;
 }
 
+// As in_words.py tells it.
+const DURATIONS = [[DAY, "d"], [HOUR, "h"], [MINUTE, "min"], [1, "s"]];
+
+function duration(seconds) {
+  const whole = Math.round(Math.max(0, seconds));
+  const largest = DURATIONS.findIndex(([size]) => whole >= size);
+  if (largest < 0 || largest === DURATIONS.length - 1) return `${whole} s`;
+  const [[size, unit], [smallerSize, smallerUnit]] = DURATIONS.slice(largest);
+  const rest = Math.floor((whole % size) / smallerSize);
+  return `${Math.floor(whole / size)} ${unit}${rest ? ` ${String(rest).padStart(2, "0")} ${smallerUnit}` : ""}`;
+}
+
+const toldAt = new WeakMap(); // by element: what the server has told of it, and when
+
+// What takes a while goes on between answers, by our own clock: the server's may differ.
+function tick(place) {
+  const { seconds, each } = place.dataset;
+  if (toldAt.get(place)?.seconds !== seconds) toldAt.set(place, { seconds, at: performance.now() });
+  const passed = (performance.now() - toldAt.get(place).at) / 1000;
+  write(place, duration(Number(seconds) + Number(each) * passed));
+}
+
+function write(place, words) {
+  if (place.textContent !== words) place.textContent = words;
+}
+
+// In the visitor's zone, written as the server writes it: 2026-11-22 17:05:00, which is how Swedes do.
+function local(at) {
+  return at.toLocaleString("sv");
+}
+
 function tell(time) {
   const at = new Date(time.dateTime);
-  const local = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
-  const words = time.dataset.style === "ago" ? ago((Date.now() - at) / 1000) : local;
-  if (time.title !== local) time.title = local;
-  if (time.textContent !== words) time.textContent = words;
+  const words = time.dataset.style === "ago" ? ago((Date.now() - at) / 1000) : local(at);
+  if (time.title !== local(at)) time.title = local(at);
+  write(time, words);
 }
 
 function tellTimes() {
-  if (!document.hidden) document.querySelectorAll("time").forEach(tell);
+  if (document.hidden) return;
+  document.querySelectorAll("time").forEach(tell);
+  document.querySelectorAll("[data-seconds]").forEach(tick);
 }
 
 function notice(text, kind = "error") {
@@ -41,13 +73,15 @@ function reason(answer) {
 }
 
 let isStale = false;
-const askedAt = new WeakMap(); // by element, for those that ask again and again
+const askedAt = new WeakMap(); // by element, for those that ask again and again, of what is over
 const OVER_MS = 60_000;
 
-// What is over (`data-over`) changes no more: its page only looks now and then whether it is there.
+const isOver = () => document.querySelector("#live [data-over]") !== null;
+const NEVER_ASKED = isOver() ? 0 : -Infinity; // what was over before the page is all there
+
+// What is over (`data-over`) changes no more: asked once since, it is only looked for now and then.
 function canWait(element) {
-  const isOver = element.closest("#live") && document.querySelector("#live [data-over]");
-  return isOver && performance.now() < (askedAt.get(element) ?? 0) + OVER_MS;
+  return element.closest("#live") && isOver() && performance.now() < (askedAt.get(element) ?? NEVER_ASKED) + OVER_MS;
 }
 
 // At once, whatever the page waits for.
@@ -61,7 +95,7 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   const isUpdate = requestConfig.triggeringEvent?.type.startsWith("sse:");
   if (document.hidden && isUpdate) isStale = true;
   if (isUpdate && (document.hidden || canWait(elt))) event.preventDefault();
-  else askedAt.set(elt, performance.now());
+  else if (isOver()) askedAt.set(elt, performance.now());
 });
 
 // A browser has six connections to a server for all its pages: those that nobody sees keep none.
@@ -136,5 +170,9 @@ document.addEventListener("click", (event) => {
   document.dispatchEvent(new Event("theme"));
 });
 
-document.addEventListener("DOMContentLoaded", tellTimes);
+document.addEventListener("DOMContentLoaded", () => {
+  tellTimes();
+  const zone = document.getElementById("zone");
+  if (zone) zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
+});
 setInterval(tellTimes, 1000);
