@@ -1,22 +1,15 @@
 """What to do about lines of a batch that is over and have no answer."""
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from batch_api.client.following import sight_of
 from batch_api.errors import Unusable
+from batch_api.schemas.refusals import REFUSALS
 
 if TYPE_CHECKING:
     from openai.types import Batch
 
     from batch_api.client.remote import Line, Remote
-
-_REFUSALS = {
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-}
-"""Of the request itself, whoever is asked and whenever."""
 
 
 def advice(remote: "Remote", batch: "Batch") -> str:
@@ -40,4 +33,4 @@ def _are_all_refused(remote: "Remote", batch: "Batch") -> bool:
 
 
 def _is_refused(line: "Line") -> bool:
-    return line.error is not None and line.error.get("status_code") in _REFUSALS
+    return line.error is not None and line.error.get("status_code") in REFUSALS

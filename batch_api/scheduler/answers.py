@@ -9,6 +9,7 @@ from batch_api.errors import APIError
 from batch_api.lifecycle import RequestState
 from batch_api.schemas.ids import line_id, request_id
 from batch_api.schemas.lines import answered_line, unanswered_line
+from batch_api.schemas.refusals import REFUSALS
 from batch_api.schemas.replies import TokenDetails, Tokens
 from batch_api.store.batches import Usage
 from batch_api.store.requests import Lease, Settlement
@@ -18,12 +19,6 @@ from batch_api.upstreams import Reply
 
 _EXCERPT = 300
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY}
-_REFUSALS = {
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-}
-"""Of the request itself. What is not allowed or not found there may be some day."""
 NO_TOKENS = Usage()
 
 UNTIL_ALONE = 8
@@ -95,7 +90,7 @@ class Judge:
             broke = reply.status in GATEWAY_BROKE and reply.had_company
             return Failed(settlement, f"status {reply.status}", UNTIL_ALONE if broke else 0)
         if not completed:
-            return Answered(settlement, is_refused=reply.status in _REFUSALS)
+            return Answered(settlement, is_refused=reply.status in REFUSALS)
         return Answered(settlement, usage_of(reply.said.usage), reply.said.model)
 
     def unread(self, lease: Lease) -> Answered:
@@ -113,7 +108,7 @@ class Judge:
             body=msgspec.json.encode(error.body),
         )
         return Answered(
-            Settlement(lease, RequestState.FAILED, line), is_refused=error.status in _REFUSALS
+            Settlement(lease, RequestState.FAILED, line), is_refused=error.status in REFUSALS
         )
 
     def broke(self, lease: Lease, error: UpstreamBroke) -> Failed:

@@ -1,6 +1,7 @@
 """The charts, in a browser: drawn from the history that the database keeps."""
 
 import re
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from openai import OpenAI
 from openai.types import Batch
 from playwright.sync_api import Browser, Page, expect
 
+from batch_api.store.progress import INTERVAL_SECONDS
 from tests.dashboard.conftest import ended, line, start, visit
 from tests.server import Server, StandinProcess
 from tests.standin import Fault
@@ -58,11 +60,18 @@ def all_of(batch: Batch, series: dict[str, Any], column: str) -> float:
     return sum(rate * (end - begin) for rate, (begin, end) in zip(rates, steps, strict=True))
 
 
+def go_to_fourteen_days(page: Page) -> None:
+    """Their steps are hours, and one that has only begun is left out."""
+    while time.time() % 3600 < INTERVAL_SECONDS + 1:
+        time.sleep(0.5)
+    page.goto("/activity?range=14d")
+
+
 def test_charts_are_drawn_and_the_same_is_told_in_figures(
     page: Page, client: OpenAI, server: Server
 ) -> None:
     ended(client, start(client, some_lines(20)))
-    page.goto("/activity?range=14d")
+    go_to_fourteen_days(page)
 
     canvases = page.locator(_CHART)
     expect(canvases).to_have_count(3)
@@ -89,7 +98,7 @@ def test_a_chart_gets_new_data_and_is_never_made_anew(page: Page, client: OpenAI
 
 def test_colours_follow_the_theme(page: Page, client: OpenAI) -> None:
     ended(client, start(client, some_lines(5)))
-    page.goto("/activity?range=14d")
+    go_to_fourteen_days(page)
     expect(page.locator(_CHART).first).to_be_visible()
     hash_of = "canvas => canvas.toDataURL()"
     before = page.locator(_CHART).first.evaluate(hash_of)
@@ -128,7 +137,7 @@ def test_the_history_survives_a_kill_and_is_drawn_after_it(
         server.start()
         series = fetched(server, f"/batches/{batch.id}/chart")
         with visit(browser, server.url) as (page, _):
-            page.goto("/activity?range=14d")
+            go_to_fourteen_days(page)
             expect(page.locator("figure.chart").first).not_to_have_class(re.compile("nothing"))
             assert page.locator(_CHART).first.evaluate(_COUNT_PIXELS) > 100
 
