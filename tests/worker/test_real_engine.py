@@ -12,6 +12,8 @@ from transformers import AutoTokenizer
 from batch_api.settings import DEMO_MODEL, DEMO_MODEL_NAME
 from tests.worker.process import WorkerProcess
 
+pytestmark = pytest.mark.slow
+
 NAME = DEMO_MODEL_NAME
 MESSAGES: Any = [{"role": "user", "content": "Count to 12."}]
 
