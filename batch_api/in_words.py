@@ -1,7 +1,9 @@
 """How numbers are told to people: on pages, and by commands."""
 
+import re
 from itertools import pairwise
 
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _DURATIONS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
@@ -64,3 +66,14 @@ def plural(count: float | None, noun: str) -> str:
     if count == 1:
         return noun
     return f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+
+
+def status_in_words(status: str) -> str:
+    return status.replace("_", " ")
+
+
+def error_in_words(error: BaseException) -> str:
+    """Its first line as a part of a sentence, without the system's number."""
+    told = _ERRNO.sub("", next(iter(str(error).splitlines()), "")).strip(" .")
+    first, space, rest = (told or type(error).__name__).partition(" ")
+    return (first.lower() if first.istitle() else first) + space + rest

@@ -26,6 +26,8 @@ class Visit:
     """Requests of batches that may be there at once while it is."""
     began: float
     had_company: bool = False
+    is_connected: bool = False
+    """It has come through: the upstream can be at work on it."""
 
 
 class Standing:
@@ -50,6 +52,11 @@ class Standing:
         return len(self._visits)
 
     @property
+    def is_at_work(self) -> bool:
+        """On a request, for all that is known."""
+        return any(visit.is_connected for visit in self._visits)
+
+    @property
     def is_open(self) -> bool:
         """The circuit: it is in trouble, and no request has been answered since."""
         return self._troubles >= _OPENS
@@ -57,7 +64,7 @@ class Standing:
     @property
     def needs_proof(self) -> bool:
         """That somebody is there, before a request is risked."""
-        return not self._is_alive
+        return self.is_open and not self._is_alive
 
     @property
     def is_on_trial(self) -> bool:
@@ -96,7 +103,6 @@ class Standing:
     def answered(self) -> None:
         """A whole answer came: its troubles are over, and it is given a little more at once."""
         self._troubles = 0
-        self._is_alive = True
         self._answered_at = time.monotonic()
         self._width = min(self._most, self._width + 1 / self._width)
 
@@ -135,12 +141,7 @@ class Standing:
             self.rest(min(_FIRST_REST_SECONDS * growth, _LONGEST_REST_SECONDS))
             self._troubles += 1
             self._troubled_at = time.monotonic()
-            self._is_alive = self._is_alive and not self.is_open
-
-    def gone(self, seconds: float) -> None:
-        """Nobody is there: it rests, and has to prove then that somebody is."""
-        self.rest(seconds)
-        self._is_alive = False
+            self._is_alive = False
 
     def rest(self, seconds: float) -> None:
         self.rests_until = max(self.rests_until, time.monotonic() + seconds)

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from math import isfinite
+from types import SimpleNamespace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -92,7 +93,7 @@ class Upstream:
     async def ask(self, call: Call, visit: Visit) -> "Answer":
         """The answer, its body yet to be read. Raises UpstreamUnreachable and UpstreamBroke."""
         try:
-            response = await self._request(call)
+            response = await self._request(call, visit)
         except _TROUBLES as error:
             raise self.unusable(error, visit, had_begun=False) from error
         return Answer(response, self, visit, self._patience)
@@ -104,8 +105,6 @@ class Upstream:
         """
         try:
             response, body = await self._listing()
-        except UpstreamUnreachable:
-            raise
         except UpstreamUnusable as error:
             self._failed(visit, "does not tell its models")
             raise UpstreamUnreachable(str(error)) from error
@@ -169,7 +168,7 @@ class Upstream:
             return wish
         return 0.0 if self.standing.in_flight > 1 else _REST_SECONDS
 
-    async def _request(self, call: Call) -> aiohttp.ClientResponse:
+    async def _request(self, call: Call, visit: Visit | None = None) -> aiohttp.ClientResponse:
         return await self._session.request(
             call.method,
             self.url + call.path,
@@ -177,6 +176,7 @@ class Upstream:
             headers={"content-type": "application/json", **call.headers},
             allow_redirects=False,
             timeout=call.timeout,
+            trace_request_ctx=visit,
         )
 
     async def _listing(self) -> tuple[aiohttp.ClientResponse, bytes]:
@@ -218,7 +218,7 @@ class Upstream:
     def _silent(self, error: Exception) -> UpstreamUnusable:
         if not _is_unreachable(error):
             return UpstreamUnusable(f"{self.shown} does not tell: {type(error).__name__}")
-        self.standing.gone(_REST_SECONDS)
+        self.standing.rest(_REST_SECONDS)
         self._is_down("can't be reached")
         return UpstreamUnreachable(f"{self.shown} can't be reached")
 
@@ -308,6 +308,20 @@ class Answer:
 
     def _broken(self, error: Exception) -> UpstreamUnusable:
         return self.upstream.unusable(error, self.visit, had_begun=True)
+
+
+def connections_noted() -> aiohttp.TraceConfig:
+    """For a session: visits whose requests have found a connection say so."""
+
+    async def note(_session: aiohttp.ClientSession, context: SimpleNamespace, _facts: Any) -> None:
+        visit: Visit | None = context.trace_request_ctx
+        if visit is not None:
+            visit.is_connected = True
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_create_end.append(note)
+    config.on_connection_reuseconn.append(note)
+    return config
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:

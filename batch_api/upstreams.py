@@ -22,7 +22,14 @@ from batch_api.unusable import (
     UpstreamUnreachable,
     UpstreamUnusable,
 )
-from batch_api.upstream import OVERLOADED, Answer, Call, Patience, Upstream
+from batch_api.upstream import (
+    OVERLOADED,
+    Answer,
+    Call,
+    Patience,
+    Upstream,
+    connections_noted,
+)
 from batch_api.waiting import wait
 
 _CONNECT_SECONDS = 5
@@ -124,6 +131,7 @@ class Upstreams:
             ),
             read_bufsize=_READ_BYTES,
             cookie_jar=aiohttp.DummyCookieJar(),  # one client's are not for another
+            trace_configs=[connections_noted()],
         )
         patience = Patience(seconds=timeout_seconds, bytes=max_answer_bytes)
         self._upstreams = [
@@ -171,8 +179,7 @@ class Upstreams:
     @property
     def are_busy(self) -> bool:
         """One is at work on a request, for all that is known."""
-        standings = [upstream.standing for upstream in self._upstreams]
-        return any(each.in_flight and not each.needs_proof for each in standings)
+        return any(upstream.standing.is_at_work for upstream in self._upstreams)
 
     def count(self, *, up: bool) -> int:
         """Of those that answer, as far as is known; or of the others."""

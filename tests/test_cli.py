@@ -122,11 +122,13 @@ def test_a_model_folder_that_is_not_there_is_refused_before_anything_starts(
 
 
 def test_a_model_that_is_nowhere_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    refused = _serve(tmp_path, "--model", "no/such-model", HF_ENDPOINT="http://127.0.0.1:9")
+    refused = _serve(
+        tmp_path, "--model", "no/such-model", HF_ENDPOINT="http://user:secret@127.0.0.1:9"
+    )
 
     assert refused == (
         "batch-api: There is no folder no/such-model, and http://127.0.0.1:9 can't be asked for a "
-        "model of that name: Connection refused. Name a folder with a model, or see to the "
+        "model of that name: connection refused. Name a folder with a model, or see to the "
         "network.\n"
     )
 

@@ -2,7 +2,12 @@
 
 import pytest
 
-from batch_api.in_words import bytes_in_words, counted, exact_duration_in_words
+from batch_api.in_words import (
+    bytes_in_words,
+    counted,
+    error_in_words,
+    exact_duration_in_words,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +56,17 @@ def test_sizes_have_the_unit_that_suits_them(count: int, words: str) -> None:
 )
 def test_one_stands_alone(count: int, noun: str, words: str) -> None:
     assert counted(count, noun) == words
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError("[Errno 111] Connection refused"), "connection refused"),
+        (OSError("All attempts failed.\nThe first: none"), "all attempts failed"),
+        (OSError("EOF occurred in violation of protocol"), "EOF occurred in violation of protocol"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+    ids=repr,
+)
+def test_an_error_is_a_part_of_a_sentence(error: Exception, words: str) -> None:
+    assert error_in_words(error) == words

@@ -66,14 +66,6 @@ def test_a_failure_while_half_open_asks_for_a_proof_again(standing: Standing) ->
     assert standing.needs_proof
 
 
-def test_who_was_not_there_has_to_prove_to_be_there_again(standing: Standing) -> None:
-    standing.gone(0.0)
-    assert (standing.is_open, standing.needs_proof) == (False, True)
-
-    standing.proved()
-    assert not standing.needs_proof
-
-
 def test_those_that_were_there_together_are_one_trouble(standing: Standing) -> None:
     together = [begin(standing) for _ in range(MOST)]
     for visit in together:

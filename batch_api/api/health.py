@@ -62,8 +62,11 @@ async def _store(parts: AllParts, trouble: Exception | None) -> Check:
 
 def _disk(room: Room) -> Check:
     """`low`: nothing more is taken in; `short`: nothing more is sent to the upstreams either."""
-    return {
+    told: Check = {
         "status": room.state(),
         "free_bytes": room.free_bytes(),
         "min_free_bytes": room.min_free_bytes(),
     }
+    if told["status"] == "short":
+        told["reason"] = "the disk is full"
+    return told

@@ -14,22 +14,21 @@ if TYPE_CHECKING:
 
 def advice(remote: "Remote", batch: "Batch") -> str:
     sight = sight_of(batch)
-    why = f"`batch-api lines {batch.id} --failed` tells why"
-    again = f"`batch-api retry {batch.id}` runs"
     if not sight.total:
         return "None of its lines was read: submit the file again."
+    if sight.completed == sight.total:
+        return "All of its lines were answered before it ended."
+    try:
+        are_refused = all(map(_is_refused, remote.lines(batch.id, ["failed"])))
+    except Unusable:  # OpenAI's own server tells nothing of lines, nor runs them again
+        return f"`batch-api results {batch.id} --errors` tells what is known of the others."
+    why = f"`batch-api lines {batch.id} --failed` tells why"
+    again = f"`batch-api retry {batch.id}` runs"
     if sight.ended < sight.total:
         return f"{again} what has no answer, in a new batch that keeps the others."
-    if _are_all_refused(remote, batch):
+    if are_refused:
         return f"{why}: the requests themselves were refused, and would be again."
     return f"{why}, {again} them again."
-
-
-def _are_all_refused(remote: "Remote", batch: "Batch") -> bool:
-    try:
-        return all(map(_is_refused, remote.lines(batch.id, ["failed"])))
-    except Unusable:  # OpenAI's own server does not tell
-        return False
 
 
 def _is_refused(line: "Line") -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
+_NEEDS_AN_UPSTREAM = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
 _UNSEEN = Sight(status="connecting", total=None, completed=0, failed=0, output_tokens=0)
 
 
@@ -30,7 +31,8 @@ def follow(remote: "Remote", id: str) -> "Batch":
             if BatchStatus(batch.status).is_final:
                 shown.show(sight)
                 return batch
-            shown.show(sight, waits_for=condition.waits_for() if sight == before else None)
+            is_still = sight == before and batch.status in _NEEDS_AN_UPSTREAM
+            shown.show(sight, waits_for=condition.waits_for() if is_still else None)
             time.sleep(pause)
             pause = min(1.2 * pause, _LONGEST_PAUSE_SECONDS)
 

@@ -4,10 +4,10 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import msgspec
 
@@ -15,9 +15,8 @@ from batch_api.errors import Unusable
 from batch_api.schemas.bad_json import BAD_JSON
 from batch_api.schemas.marks import BYTE_ORDER_MARK, GZIP
 
-_PIECE_BYTES = 1024 * 1024
 _LINE_BYTES = 16 * 1024 * 1024
-"""No line of a request is longer, unless a server's settings say so."""
+"""Of what is packed no more is held at once, whatever is in it."""
 
 
 class InputUnusable(Unusable):
@@ -35,8 +34,10 @@ class _Unpacked(gzip.GzipFile):
 
 
 @contextmanager
-def opened(input: Path) -> Iterator[BinaryIO]:
+def opened(input: Path) -> Iterator[BufferedIOBase]:
     """Its text, unpacked as it is read. Raises InputUnusable, also within the block."""
+    if input.exists() and not input.is_file():
+        raise InputUnusable(f"{input} is not a file, and has to be read more than once.")
     try:
         with input.open("rb") as file:
             is_packed = file.read(len(GZIP)) == GZIP
@@ -45,25 +46,18 @@ def opened(input: Path) -> Iterator[BinaryIO]:
                 yield file
                 return
             with _Unpacked(fileobj=file) as unpacked:
-                yield cast(BinaryIO, unpacked)
+                yield unpacked
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputUnusable(f"{input} is not whole, or not what gzip writes: {error}.") from error
     except OSError as error:
         raise InputUnusable(f"{input} can't be read: {error.strerror}.") from error
 
 
-def pieces(input: Path) -> Generator[bytes]:
-    """Of its text. Raises InputUnusable."""
-    with opened(input) as file:
-        while piece := file.read(_PIECE_BYTES):
-            yield piece
-
-
 def unpacked_name(input: Path) -> str:
     return input.name.removesuffix(".gz")
 
 
-def check_whole(file: BinaryIO) -> None:
+def check_whole(file: BufferedIOBase) -> None:
     """Before anything is sent: what is broken raises as `opened` says."""
     file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -73,13 +67,11 @@ def first_url(input: Path) -> str:
     """The endpoint that the first line with one names: a batch has one, and its server tells what
     is wrong with the other lines. Raises InputUnusable.
     """
-    if input.exists() and not input.is_file():
-        raise InputUnusable(f"{input} is not a file, and has to be read more than once.")
     with opened(input) as file:
         return _first_url(file, input)
 
 
-def _first_url(file: BinaryIO, input: Path) -> str:
+def _first_url(file: BufferedIOBase, input: Path) -> str:
     trouble: Exception | None = None
     is_array = False
     for number, line in enumerate(_lines(file)):
@@ -102,9 +94,9 @@ def _first_url(file: BinaryIO, input: Path) -> str:
     ) from trouble
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """In memory is never more than a request may have, whatever is in the file."""
-    while line := file.readline(_LINE_BYTES):
+def _lines(file: BufferedIOBase) -> Iterator[bytes]:
+    most = _LINE_BYTES if isinstance(file, _Unpacked) else -1
+    while line := file.readline(most):
         yield line
 
 

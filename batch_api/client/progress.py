@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from batch_api.client.terminal import shown
-from batch_api.in_words import counted
+from batch_api.in_words import counted, status_in_words
 
 _LINE_SECONDS = 10.0
 _RATE_SECONDS = 30.0
@@ -152,13 +152,9 @@ def _line(sight: Sight, rates: str, waits_for: str | None) -> str:
     ended = f"{sight.ended} of {counted(sight.total, 'line')}"
     known = ", ".join(filter(None, [ended, f"{sight.failed} failed", rates]))
     waiting = f"; waiting: {shown(waits_for)}" if waits_for else ""
-    return f"{_in_words(sight.status)}: {known}{waiting}"
+    return f"{status_in_words(sight.status)}: {known}{waiting}"
 
 
 def _description(sight: Sight, waits_for: str | None) -> str:
-    status = _in_words(sight.status)
+    status = status_in_words(sight.status)
     return f"{status}, waiting: {shown(waits_for)}" if waits_for else status
-
-
-def _in_words(status: str) -> str:
-    return status.replace("_", " ")

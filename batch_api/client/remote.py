@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, BinaryIO, Protocol, Self, cast
 from urllib.parse import quote
 
 import openai
@@ -19,6 +19,7 @@ from batch_api.errors import Unusable
 _PAGE_LINES = 1000
 _PAGE_BATCHES = 100
 _CHUNK_BYTES = 256 * 1024
+_SOON: openai.RequestOptions = {"max_retries": 0, "timeout": 5.0}
 # What `with_streaming_response` sends, which there is for OpenAI's own routes alone.
 _STREAMED = {"X-Stainless-Raw-Response": "stream"}
 
@@ -31,11 +32,9 @@ class Report(openai.BaseModel):
 
     @property
     def waits_for(self) -> str | None:
-        """Why the server can't do its work; None if it can."""
-        if self.status == "ready":
-            return None
-        reasons = [check.get("reason") for check in self.checks.values()]
-        return "; ".join(str(reason) for reason in reasons if reason) or self.status
+        """What keeps the server from its work; None if nothing does, or it doesn't say."""
+        reasons = [str(check["reason"]) for check in self.checks.values() if "reason" in check]
+        return "; ".join(reasons) or None
 
 
 class Line(openai.BaseModel):
@@ -90,7 +89,9 @@ class Remote:
             check_whole(content)
             with self._sentences():
                 return self._client.files.create(
-                    file=(unpacked_name(path), content), purpose="batch", extra_headers=_once()
+                    file=(unpacked_name(path), cast(BinaryIO, content)),
+                    purpose="batch",
+                    extra_headers=_once(),
                 ).id
 
     def delete_file(self, id: str) -> None:
@@ -169,7 +170,7 @@ class Remote:
         url = f"{self.url.removesuffix('/v1')}/ready"
         with self._sentences():
             try:
-                return self._client.get(url, cast_to=Report, options={"max_retries": 0})
+                return self._client.get(url, cast_to=Report, options=_SOON)
             except openai.InternalServerError as error:
                 with suppress(ValueError):
                     return Report.model_validate_json(error.response.content)

@@ -1,7 +1,6 @@
 """What goes wrong with a server, as sentences."""
 
 import json
-import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +9,7 @@ import httpx2
 import openai
 
 from batch_api.errors import Unusable
-
-_NUMBER = re.compile(r"\[Errno -?\d+\] ")
+from batch_api.in_words import error_in_words
 
 
 class Away(Unusable):
@@ -28,9 +26,9 @@ def in_sentences(url: str) -> Iterator[None]:
     try:
         yield
     except openai.APIConnectionError as error:
-        raise Away(f"Can't reach {url}: {_plainly(error.__cause__ or error)}.") from error
+        raise Away(f"Can't reach {url}: {error_in_words(error.__cause__ or error)}.") from error
     except (httpx2.RequestError, ssl.SSLError) as error:
-        raise Away(f"{url} broke off: {_plainly(error)}.") from error
+        raise Away(f"{url} broke off: {error_in_words(error)}.") from error
     except (openai.InternalServerError, openai.RateLimitError) as error:
         raise Away(f"{url} answers {error.status_code}: {_message(error)}") from error
     except openai.NotFoundError as error:
@@ -44,12 +42,6 @@ def in_sentences(url: str) -> Iterator[None]:
         raise Unusable(f"{url} does not answer as a server for batches does: {error}.") from error
     except openai.OpenAIError as error:
         raise Unusable(str(error)) from error
-
-
-def _plainly(error: BaseException) -> str:
-    """As a part of a sentence, without the system's numbers."""
-    told = _NUMBER.sub("", str(error)).rstrip(".") or type(error).__name__
-    return told[0].lower() + told[1:]
 
 
 def _message(error: openai.APIStatusError) -> str:

@@ -34,12 +34,12 @@ def submit(
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> "Batch":
     """Raises Unusable; then nothing of it stays on the server, unless the batch may be there."""
-    named = first_url(path)
+    endpoint = endpoint or first_url(path)
     file_id, key = remote.upload(path), uuid.uuid4().hex
 
     def begin() -> "Batch":
         return remote.begin(
-            file_id=file_id, endpoint=endpoint or named, window=window, metadata=metadata, key=key
+            file_id=file_id, endpoint=endpoint, window=window, metadata=metadata, key=key
         )
 
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from batch_api.client.advice import advice
 from batch_api.client.following import sight_of
 from batch_api.client.terminal import say, shown
-from batch_api.in_words import counted
+from batch_api.in_words import counted, status_in_words
 from batch_api.lifecycle import BatchStatus
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ def tell_fetched(batch: "Batch", lines: int, output: Path | None, *, as_json: bo
     if as_json and output is not None:
         print_json({"id": batch.id, "status": batch.status, "lines": lines, "path": str(output)})
     elif not BatchStatus(batch.status).is_final:
-        say(f"{batch.id} is still {_in_words(batch.status)}: {counted(lines, 'line')} so far.")
+        say(
+            f"{batch.id} is still {status_in_words(batch.status)}: {counted(lines, 'line')} so far."
+        )
     elif exit_code(batch) != ALL_ANSWERED:
         say(_summary(batch))
 
@@ -115,12 +117,10 @@ def _row(batch: "Batch") -> list[str]:
 def _summary(batch: "Batch") -> str:
     sight, usage = sight_of(batch), batch.usage
     unrun = (sight.total or 0) - sight.ended
-    parts = [f"{batch.id} {_in_words(batch.status)}: {sight.completed} of {sight.total} answered"]
+    parts = [
+        f"{batch.id} {status_in_words(batch.status)}: {sight.completed} of {sight.total} answered"
+    ]
     parts += [f"{sight.failed} failed"] * bool(sight.failed)
     parts += [f"{unrun} not run"] * bool(unrun)
     tokens = f" {usage.input_tokens} tokens read, {usage.output_tokens} written." if usage else ""
     return f"{', '.join(parts)}.{tokens}"
-
-
-def _in_words(status: str) -> str:
-    return status.replace("_", " ")

@@ -1,11 +1,12 @@
 """What can be said about a model by who does not load it: the server may have no torch at all."""
 
 import logging
-import re
 from importlib.util import find_spec
 from pathlib import Path
 
 from batch_api.errors import Unusable
+from batch_api.in_words import error_in_words
+from batch_api.upstream import without_userinfo
 
 _CONFIG = "config.json"
 
@@ -37,6 +38,7 @@ def _check_hub(model: str) -> None:
     from huggingface_hub import constants, file_exists, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HFValidationError
 
+    hub = without_userinfo(constants.ENDPOINT)
     logging.getLogger("huggingface_hub").handlers.clear()  # or all it says is said twice
     try:
         is_there = isinstance(try_to_load_from_cache(model, _CONFIG), str)
@@ -46,24 +48,17 @@ def _check_hub(model: str) -> None:
         raise Unusable(f"{model!r} is neither a folder nor a model's name.") from error
     except GatedRepoError as error:
         raise Unusable(
-            f"{constants.ENDPOINT} has {model} only for who agreed to its terms there: do so, and "
-            "set HF_TOKEN."
+            f"{hub} has {model} only for who agreed to its terms there: do so, and set HF_TOKEN."
         ) from error
     except (httpx2.HTTPError, OSError) as error:
         raise Unusable(
-            f"There is no folder {model}, and {constants.ENDPOINT} can't be asked for a model of "
-            f"that name: {_plainly(error)}. Name a folder with a model, or see to the network."
+            f"There is no folder {model}, and {hub} can't be asked for a model of that "
+            f"name: {error_in_words(error)}. Name a folder with a model, or see to the network."
         ) from error
     raise Unusable(
-        f"There is no folder {model}, and {constants.ENDPOINT} has no model of that name (to see "
+        f"There is no folder {model}, and {hub} has no model of that name (to see "
         "private ones, set HF_TOKEN)."
     )
-
-
-def _plainly(error: Exception) -> str:
-    """Its first line, as a part of a sentence."""
-    told = (str(error).splitlines() or [type(error).__name__])[0]
-    return re.sub(r"\[Errno -?\d+\] ", "", told).rstrip(".")
 
 
 def _looks_like_a_path(model: str) -> bool:

@@ -8,14 +8,13 @@ import asyncio
 import hashlib
 import shutil
 import sys
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
-from batch_api.client.input import InputUnusable, first_url, pieces, unpacked_name
+from batch_api.client.input import InputUnusable, first_url, opened, unpacked_name
 from batch_api.client.output import check_targets, errors_beside, remove, replacing
 from batch_api.client.progress import display
 from batch_api.commands.embedded import Embedded, embedded
@@ -178,8 +177,8 @@ async def _take_in(job: Job, it: Embedded, id: str) -> Written:
     """The text of the input, as a blob. Raises InputUnusable."""
     try:
         async with it.blobs.receiving(id) as writer:
-            with closing(pieces(job.input)) as text:
-                while piece := await asyncio.to_thread(next, text, b""):
+            with opened(job.input) as text:
+                while piece := await asyncio.to_thread(text.read, _COPY_BYTES):
                     await writer.write(piece)
             return await it.blobs.publish(id, writer)
     except OSError as error:
@@ -257,7 +256,5 @@ def _sweep(job: Job) -> None:
 
 def _sha256(input: Path) -> str:
     """Of its text."""
-    seen = hashlib.sha256()
-    for piece in pieces(input):
-        seen.update(piece)
-    return seen.hexdigest()
+    with opened(input) as text:
+        return hashlib.file_digest(text, "sha256").hexdigest()

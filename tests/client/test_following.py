@@ -70,6 +70,24 @@ def test_a_server_that_does_not_tell_whether_it_is_ready_is_asked_once(scripted:
     assert scripted.count(READY) == 1
 
 
+def test_of_a_server_of_others_that_tells_otherwise_nothing_is_told(scripted: Scripted) -> None:
+    scripted.answers(GET, *[told(BATCH | {"status": "in_progress"})] * 4, told(BATCH))
+    scripted.answers(READY, told({"status": "UP"}))
+
+    ended = call(scripted.url, "watch", "batch_1")
+
+    assert "waiting" not in ended.stderr
+    assert scripted.count(READY) > 1
+
+
+def test_what_is_finalizing_waits_for_no_upstream(scripted: Scripted) -> None:
+    scripted.answers(GET, *[told(BATCH | {"status": "finalizing"})] * 4, told(BATCH))
+
+    call(scripted.url, "watch", "batch_1")
+
+    assert scripted.count(READY) == 0
+
+
 def test_a_server_that_is_away_is_told_in_words() -> None:
     ended = call("http://127.0.0.1:9", "batches")
 
@@ -84,4 +102,23 @@ def test_a_batch_that_was_cancelled_unread_is_to_be_submitted_again(scripted: Sc
 
     assert ended.returncode == 1
     assert "submit the file again" in ended.stderr
+    assert "retry" not in ended.stderr
+
+
+def test_who_was_cancelled_with_all_answers_is_told_so(scripted: Scripted) -> None:
+    scripted.answers(GET, told(BATCH | {"status": "cancelled"}))
+
+    ended = call(scripted.url, "watch", "batch_1")
+
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("All of its lines were answered before it ended.\n")
+
+
+def test_of_a_server_without_our_routes_only_what_it_has_is_advised(scripted: Scripted) -> None:
+    counts = {"total": 2, "completed": 1, "failed": 1}
+    scripted.answers(GET, told(BATCH | {"request_counts": counts}))
+
+    ended = call(scripted.url, "watch", "batch_1")
+
+    assert "`batch-api results batch_1 --errors` tells what" in ended.stderr
     assert "retry" not in ended.stderr

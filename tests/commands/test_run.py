@@ -17,7 +17,7 @@ import pytest
 from tests.faults.remains import read_remains
 from tests.receiver import Receiver
 from tests.server import StandinProcess
-from tests.standin import MODEL, Fault, answer_to
+from tests.standin import HANG, MODEL, Fault, answer_to
 
 pytestmark = pytest.mark.slow
 
@@ -149,12 +149,14 @@ def test_an_interrupted_job_says_how_to_go_on(tmp_path: Path, standin: StandinPr
 def test_an_interrupted_job_waits_for_what_is_in_flight_and_says_so(
     tmp_path: Path, standin: StandinProcess
 ) -> None:
-    job = _start(tmp_path, standin, _lines([f"{Fault(delay_ms=3000)}slow"]))
+    job = _start(tmp_path, standin, _lines([f"{HANG}slow"]))
+    assert job.stderr is not None
     standin.wait_until_received(1)
     job.terminate()
-    _, said = job.communicate(timeout=_SECONDS)
-
-    assert "Waiting for what is in flight" in said
+    while "Waiting for what is in flight" not in (line := job.stderr.readline()):
+        assert line, "it ends"
+    job.terminate()
+    job.communicate(timeout=_SECONDS)
 
 
 def test_an_interrupted_job_with_nothing_in_flight_does_not_say_that_it_waits(

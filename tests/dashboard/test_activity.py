@@ -159,7 +159,7 @@ def test_a_batch_has_a_chart_of_its_own(server: Server, client: OpenAI) -> None:
 def test_a_chart_says_when_it_begins_and_has_all_of_a_batch_once_it_is_over(
     page: Page, standin: StandinProcess, client: OpenAI
 ) -> None:
-    slow = str(Fault(delay_ms=3000))
+    slow = str(Fault(delay_ms=10_000))
     batch = start(client, b"".join(line(f"row-{n}", f"{slow}{n}") for n in range(8)))
     page.goto(f"/batches/{batch.id}")
     chart = page.locator("figure.chart").first
