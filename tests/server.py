@@ -18,7 +18,7 @@ from typing import Self
 
 import msgspec
 import psutil
-from openai import OpenAI
+from openai import OpenAI, Timeout
 
 from tests.standin import Fault, Stats
 
@@ -228,7 +228,10 @@ class Server(Program):
 
     def client(self, *, key: str = "sk-test", max_retries: int = 2) -> OpenAI:
         """A context of its own: close it."""
-        return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=max_retries)
+        patience = Timeout(600, connect=60)  # with a busy machine
+        return OpenAI(
+            base_url=f"{self.url}/v1", api_key=key, max_retries=max_retries, timeout=patience
+        )
 
     def peak_memory_bytes(self) -> int:
         """The most resident memory that the process ever had."""

@@ -48,6 +48,9 @@ def shown(client: OpenAI) -> Shown:
         ),
     )
     failed = ended(client, start(client, line("x", model=IMAGE)))
+    # Large, since the storage page tells the largest ones only.
+    large = (f"{SCRIPT}{RIGHT_TO_LEFT}.bin", bytes(1024 * 1024))
+    client.files.create(file=large, purpose="user_data")
     page = f"/batches/{batch.id}"
     return Shown(
         addresses={

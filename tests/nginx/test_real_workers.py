@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from openai import AsyncOpenAI, AsyncStream
+from openai import AsyncOpenAI, AsyncStream, Timeout
 from openai.types import Batch
 from openai.types.chat import ChatCompletionChunk
 
@@ -73,8 +73,11 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 @asynccontextmanager
 async def _client(url: str) -> AsyncIterator[AsyncOpenAI]:
-    """That tries nothing twice."""
-    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+    """That tries nothing twice, and is as patient with a busy machine as it takes."""
+    patience = Timeout(600, connect=60)
+    async with AsyncOpenAI(
+        base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=patience
+    ) as client:
         yield client
 
 
