@@ -21,7 +21,9 @@ def advice(remote: "Remote", batch: "Batch") -> str:
     try:
         are_refused = all(map(_is_refused, remote.lines(batch.id, ["failed"])))
     except Unusable:  # OpenAI's own server tells nothing of lines, nor runs them again
-        return f"`batch-api results {batch.id} --errors` tells what is known of the others."
+        if batch.error_file_id is None:
+            return "What has no answer is to be submitted again."
+        return f"`batch-api results {batch.id} --errors` tells why, as far as it is known."
     why = f"`batch-api lines {batch.id} --failed` tells why"
     again = f"`batch-api retry {batch.id}` runs"
     if sight.ended < sight.total:

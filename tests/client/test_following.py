@@ -116,9 +116,10 @@ def test_who_was_cancelled_with_all_answers_is_told_so(scripted: Scripted) -> No
 
 def test_of_a_server_without_our_routes_only_what_it_has_is_advised(scripted: Scripted) -> None:
     counts = {"total": 2, "completed": 1, "failed": 1}
-    scripted.answers(GET, told(BATCH | {"request_counts": counts}))
+    facts = {"request_counts": counts, "error_file_id": "file-err"}
+    scripted.answers(GET, told(BATCH | facts))
 
     ended = call(scripted.url, "watch", "batch_1")
 
-    assert "`batch-api results batch_1 --errors` tells what" in ended.stderr
+    assert "`batch-api results batch_1 --errors` tells why" in ended.stderr
     assert "retry" not in ended.stderr
