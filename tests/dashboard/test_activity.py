@@ -36,7 +36,11 @@ def counting(condition: str) -> str:
 
 
 _COUNT_PIXELS = counting("alpha > 0")
-_COUNT_GREEN = counting("alpha > 0 && green > red + 40 && green > blue + 10")
+_GREEN = "alpha > 0 && green > red + 40 && green > blue + 10"
+_COUNT_GREEN = counting(_GREEN)
+_COUNT_GREEN_IN_THE_MIDDLE = counting(
+    f"{_GREEN} && Math.abs((at / 4) % canvas.width - canvas.width / 2) < canvas.width / 4"
+)
 
 
 def some_lines(count: int) -> bytes:
@@ -174,7 +178,7 @@ def test_a_chart_says_when_it_begins_and_has_all_of_a_batch_once_it_is_over(
     assert latency.evaluate(_COUNT_GREEN) > 10  # a ring around two others: all took as long
 
 
-def test_a_batch_of_one_moment_has_a_dot_in_its_chart(
+def test_a_batch_of_one_moment_has_a_dot_in_the_middle_of_its_chart(
     page: Page, server: Server, client: OpenAI
 ) -> None:
     batch = ended(client, start(client, some_lines(10)))
@@ -182,4 +186,4 @@ def test_a_batch_of_one_moment_has_a_dot_in_its_chart(
     chart = page.locator("figure.chart").first
 
     expect(chart).not_to_have_class(re.compile("nothing"))
-    assert chart.locator("canvas").evaluate(_COUNT_GREEN) > 10
+    assert chart.locator("canvas").evaluate(_COUNT_GREEN_IN_THE_MIDDLE) > 10

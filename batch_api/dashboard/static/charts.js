@@ -35,10 +35,11 @@ function moment(_chart, at) {
   return at == null ? "–" : local(new Date(at * 1000));
 }
 
-// What took less than a minute is in the middle of one.
-function around(_chart, low, high) {
-  const spare = Math.max(0, 60 - (high - low)) / 2;
-  return [low - spare, high + spare];
+// What took less than a minute is in the middle of one. (Of a single step uPlot would show years.)
+function around(chart, low, high) {
+  const end = chart.data[0].length === 1 ? low : high;
+  const spare = Math.max(0, 60 - (end - low)) / 2;
+  return [low - spare, end + spare];
 }
 
 function axis(more) {

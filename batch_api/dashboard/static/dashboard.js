@@ -151,7 +151,7 @@ document.addEventListener("htmx:afterSettle", () => {
 document.addEventListener("htmx:afterRequest", ({ detail }) => {
   if (detail.successful && detail.requestConfig.verb === "delete") refresh();
 });
-document.addEventListener("htmx:afterSettle", tellTimes);
+document.addEventListener("htmx:afterSwap", tellTimes);
 document.addEventListener("htmx:responseError", (event) => notice(reason(event.detail.xhr)));
 document.addEventListener("htmx:sseError", () => {
   const banner = document.getElementById("connection");
