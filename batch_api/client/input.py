@@ -1,12 +1,11 @@
 """A file of requests on this machine: its text, which gzip may have packed."""
 
 import gzip
-import io
 import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedIOBase
+from io import BufferedIOBase, UnsupportedOperation
 from pathlib import Path
 
 import msgspec
@@ -30,7 +29,7 @@ class _Named(msgspec.Struct):
 class _Unpacked(gzip.GzipFile):
     def fileno(self) -> int:
         """There is none: who asks wants to know the size, and the file's is the packed one."""
-        raise io.UnsupportedOperation
+        raise UnsupportedOperation
 
 
 @contextmanager

@@ -45,9 +45,9 @@ function local(at) {
 
 function tell(time) {
   const at = new Date(time.dateTime);
-  const words = time.dataset.style === "ago" ? ago((Date.now() - at) / 1000) : local(at);
-  if (time.title !== local(at)) time.title = local(at);
-  write(time, words);
+  const moment = local(at);
+  if (time.title !== moment) time.title = moment;
+  write(time, time.dataset.style === "ago" ? ago((Date.now() - at) / 1000) : moment);
 }
 
 function tellTimes() {
